@@ -1,0 +1,1 @@
+"""What to do about classes of different size: samplers and class weights."""

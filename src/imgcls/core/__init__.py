@@ -1,0 +1,1 @@
+"""The ground floor: errors, plugins, configuration, chance and run folders."""

@@ -1,0 +1,92 @@
+"""Progress on the console: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+__all__ = ["Advance", "progress", "say"]
+
+#: Seconds between two lines where no bar can be drawn.
+_PAUSE = 10.0
+
+
+def say(text: str) -> None:
+    """Print a line to the error stream, unless `IMGCLS_QUIET` is set.
+
+    Args:
+        text: The line.
+    """
+    if not os.environ.get("IMGCLS_QUIET"):
+        print(text, file=sys.stderr, flush=True)
+
+
+class Advance(Protocol):
+    """Tells a progress display what was done."""
+
+    def __call__(self, steps: int, note: str = "") -> None:
+        """Show that `steps` more are done, with a note behind the bar."""
+
+
+@contextlib.contextmanager
+def progress(label: str, total: int) -> Iterator[Advance]:
+    """Show how far a task is.
+
+    Args:
+        label: What is done.
+        total: How many steps there are.
+
+    Yields:
+        A function to call with the number of steps done since the last call and a note
+        that stands behind the bar.
+    """
+    if os.environ.get("IMGCLS_QUIET"):
+        yield _nothing
+    elif sys.stderr.isatty():
+        with _bar(label, total) as advance:
+            yield advance
+    else:
+        yield _lines(label, total)
+
+
+@contextlib.contextmanager
+def _bar(label: str, total: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(label, total=total, note="")
+
+        def advance(steps: int, note: str = "") -> None:
+            fields: dict[str, Any] = {"note": note} if note else {}
+            bars.update(task, advance=steps, **fields)
+
+        yield advance
+
+
+def _nothing(steps: int, note: str = "") -> None:
+    """Show nothing."""
+
+
+def _lines(label: str, total: int) -> Advance:
+    done, printed = 0, time.monotonic()
+
+    def advance(steps: int, note: str = "") -> None:
+        nonlocal done, printed
+        done += steps
+        if done >= total or time.monotonic() - printed > _PAUSE:
+            printed = time.monotonic()
+            say(f"{label}: {done}/{total} {note}".rstrip())
+
+    return advance

@@ -1,0 +1,1 @@
+"""Records, folds, decoding and the decoded store; nothing here loads torch."""

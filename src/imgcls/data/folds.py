@@ -1,0 +1,197 @@
+"""Which records train, validate and test: disjoint, complete, no group on two sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls.core.errors import SplitError, listing
+from imgcls.core.folders import read_json, write_json
+from imgcls.data.dataset import Dataset
+
+__all__ = ["TEST", "TRAIN", "UNUSED", "VAL", "Fold", "Folds"]
+
+#: The parts of a fold, as the codes that splitters write.
+TRAIN, VAL, TEST, UNUSED = range(4)
+_PARTS = ("train", "val", "test", "unused")
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Fold:
+    """The positions of the records of each part, in rising order.
+
+    Attributes:
+        train: Records that train.
+        val: Records that choose checkpoint and thresholds.
+        test: Records that only report; may be empty.
+        unused: Records left out of this fold.
+    """
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    test: NDArray[np.int64]
+    unused: NDArray[np.int64]
+
+    @classmethod
+    def from_codes(cls, codes: NDArray[np.int8]) -> Fold:
+        """Read the parts from one code per record.
+
+        Args:
+            codes: `TRAIN`, `VAL`, `TEST` or `UNUSED` of each record (N,).
+
+        Returns:
+            The fold; since each record has one code, its parts are disjoint and complete.
+        """
+        return cls(**{name: np.flatnonzero(codes == code) for code, name in enumerate(_PARTS)})
+
+    def part(self, name: str) -> NDArray[np.int64]:
+        """Take one part by name.
+
+        Args:
+            name: `train`, `val`, `test` or `unused`.
+
+        Returns:
+            Its positions.
+        """
+        parts: dict[str, NDArray[np.int64]] = attrs.asdict(self)
+        return parts[name]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Folds:
+    """The folds of a run, bound to the set they were made for.
+
+    Attributes:
+        folds: One or more.
+        fingerprint: That of the set.
+    """
+
+    folds: tuple[Fold, ...]
+    fingerprint: str
+
+    @classmethod
+    def from_codes(cls, codes: NDArray[np.int8], dataset: Dataset, *, keeps_groups: bool = True) -> Folds:
+        """Make folds from codes and check them.
+
+        Args:
+            codes: The part of each record in each fold, (folds, N).
+            dataset: The set.
+            keeps_groups: Whether a group on two sides is refused.
+
+        Returns:
+            The folds.
+
+        Raises:
+            SplitError: if a shape or code is wrong, a fold has nothing to train or validate
+                with, or a group is divided.
+        """
+        codes = np.asarray(codes)
+        if codes.ndim != 2 or codes.shape[1] != len(dataset) or not len(codes):
+            raise SplitError(f"codes must have shape (folds, {len(dataset)}), got {codes.shape}")
+        if codes.dtype.kind not in "iu" or codes.min() < TRAIN or codes.max() > UNUSED:
+            got = f"{codes.dtype} from {codes.min()} to {codes.max()}"
+            raise SplitError(f"codes must be whole numbers from {TRAIN} to {UNUSED}, got {got}")
+        for number, row in enumerate(codes):
+            _check_fold(row, number, dataset, keeps_groups=keeps_groups)
+        return cls(folds=tuple(map(Fold.from_codes, codes)), fingerprint=dataset.fingerprint)
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    def __iter__(self) -> Iterator[Fold]:
+        return iter(self.folds)
+
+    def __getitem__(self, number: int) -> Fold:
+        return self.folds[number]
+
+    def save(self, path: Path, dataset: Dataset) -> None:
+        """Write the folds as ids, which outlive the order of records.
+
+        Args:
+            path: The JSON file.
+            dataset: The set.
+        """
+        parts = [{name: dataset.ids[fold.part(name)].tolist() for name in _PARTS} for fold in self.folds]
+        write_json(path, {"fingerprint": self.fingerprint, "folds": parts, "balance": self.balance(dataset)})
+
+    @classmethod
+    def load(cls, path: Path, dataset: Dataset) -> Folds:
+        """Read folds that were saved for the same set.
+
+        Args:
+            path: The JSON file.
+            dataset: The set.
+
+        Returns:
+            The folds.
+
+        Raises:
+            SplitError: if the set has changed since.
+        """
+        saved = read_json(path)
+        if saved["fingerprint"] != dataset.fingerprint:
+            raise SplitError(
+                f"the set must be the one that {str(path)!r} was made for, got other records, labels, groups or "
+                "file sizes; split anew"
+            )
+        positions = {name: position for position, name in enumerate(dataset.ids.tolist())}
+        folds = [
+            Fold(**{part: np.array([positions[i] for i in ids], dtype=np.int64) for part, ids in fold.items()})
+            for fold in saved["folds"]
+        ]
+        return cls(folds=tuple(folds), fingerprint=dataset.fingerprint)
+
+    def balance(self, dataset: Dataset) -> list[dict[str, Any]]:
+        """Count classes and groups of each part of each fold.
+
+        Args:
+            dataset: The set.
+
+        Returns:
+            One row a fold and part that has records.
+        """
+        return [
+            {"fold": number, "split": name, "records": len(positions), **_counts(dataset, positions)}
+            for number, fold in enumerate(self.folds)
+            for name in _PARTS
+            if len(positions := fold.part(name))
+        ]
+
+
+def _counts(dataset: Dataset, positions: NDArray[np.int64]) -> dict[str, Any]:
+    counts = np.bincount(dataset.labels[positions], minlength=len(dataset.classes))
+    classes = dict(zip(dataset.classes, counts.tolist(), strict=True))
+    groups = None if dataset.groups is None else len(np.unique(dataset.groups[positions]))
+    return {"groups": groups, "classes": classes}
+
+
+def _check_fold(codes: NDArray[np.int8], number: int, dataset: Dataset, *, keeps_groups: bool) -> None:
+    for code in (TRAIN, VAL):
+        if not np.any(codes == code):
+            raise SplitError(f"fold {number} must have records to {_PARTS[code]}, got none; use fewer or larger parts")
+    trained = np.unique(dataset.labels[codes == TRAIN])
+    if len(trained) < len(dataset.classes):
+        missing = [name for index, name in enumerate(dataset.classes) if index not in trained]
+        raise SplitError(f"fold {number} must train on every class, got none of {listing(missing)}; use fewer folds")
+    if keeps_groups and dataset.groups is not None:
+        _refuse_divided(codes, number, dataset.groups)
+
+
+def _refuse_divided(codes: NDArray[np.int8], number: int, groups: NDArray[np.str_]) -> None:
+    used = codes != UNUSED
+    names, index = np.unique(groups[used], return_inverse=True)
+    lowest, highest = np.full(len(names), UNUSED), np.full(len(names), TRAIN)
+    np.minimum.at(lowest, index, codes[used])
+    np.maximum.at(highest, index, codes[used])
+    divided = np.flatnonzero(lowest != highest)
+    if len(divided):
+        sides = f"{_PARTS[lowest[divided[0]]]} and {_PARTS[highest[divided[0]]]}"
+        raise SplitError(
+            f"groups must stand on one side of a split, got {listing(names[divided], limit=3)} on both {sides} of "
+            f"fold {number}; move their records to one side, or leave 'group' out if they are no groups"
+        )

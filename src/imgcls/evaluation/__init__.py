@@ -1,0 +1,1 @@
+"""Predictions, metrics with intervals, thresholds and errors; loads without torch."""

@@ -1,0 +1,110 @@
+"""From probabilities to decided classes, their confusion and the worst errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imgcls.evaluation.arrays import Floats, Ints
+from imgcls.evaluation.predictions import Predictions
+from imgcls.evaluation.thresholds import Threshold, values_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["confusion", "decisions", "hard_errors"]
+
+
+def decisions(predictions: Predictions, thresholds: Sequence[Threshold] = (), rule: str | float = "") -> Ints:
+    """Decide the class of each record.
+
+    Args:
+        predictions: N records.
+        thresholds: Fitted ones; each record is held against the one of its own fold's model.
+        rule: Whose thresholds to take; "" takes the most probable class, the first of equals.
+
+    Returns:
+        (N,) class indices; with a rule the positive class where `score >= threshold`.
+
+    Raises:
+        ConfigError: if a rule has no threshold for some model, or there are more than two classes.
+    """
+    if rule == "":
+        return predictions.probs.argmax(axis=1)
+    cuts = values_for(predictions, thresholds, rule)
+    positive = predictions.positive_index
+    assert positive is not None, "values_for refuses more than two classes"
+    return np.where(predictions.scores >= cuts, positive, 1 - positive)
+
+
+def confusion(predictions: Predictions, thresholds: Sequence[Threshold] = (), rule: str | float = "") -> Ints:
+    """Count true against decided classes.
+
+    Args:
+        predictions: N records.
+        thresholds: As in `decisions`.
+        rule: As in `decisions`.
+
+    Returns:
+        (K, K) with a row per true and a column per decided class, in the order of the classes;
+        with two classes the positive one is last: `[[TN, FP], [FN, TP]]`.
+    """
+    count = predictions.num_classes
+    cells = predictions.labels * count + decisions(predictions, thresholds, rule)
+    table = np.bincount(cells, minlength=count * count).reshape(count, count)
+    return table[::-1, ::-1] if predictions.positive_index == 0 else table
+
+
+def hard_errors(
+    predictions: Predictions, thresholds: Sequence[Threshold] = (), rule: str | float = "", *, limit: int = 20
+) -> pd.DataFrame:
+    """List the errors that the model was surest of.
+
+    Args:
+        predictions: N records.
+        thresholds: As in `decisions`.
+        rule: As in `decisions`.
+        limit: The most rows per error type with two classes, and in all with more.
+
+    Returns:
+        The columns idx (position of the record), error_type, threshold (NaN without a rule), path (the
+        id), y_true, y_score and y_pred. With two classes "FP" by falling and then "FN" by rising score of the
+        positive class; with more "true -> decided" by falling probability of the decided class.
+    """
+    import pandas as pd
+
+    preds = decisions(predictions, thresholds, rule)
+    chosen, scores, types = (_of_many if predictions.positive is None else _of_two)(predictions, preds, limit)
+    cuts = np.full(len(predictions), np.nan) if rule == "" else values_for(predictions, thresholds, rule)
+    names = np.asarray(predictions.classes)
+    return pd.DataFrame(
+        {
+            "idx": chosen,
+            "error_type": types,
+            "threshold": cuts[chosen],
+            "path": predictions.ids[chosen],
+            "y_true": names[predictions.labels[chosen]],
+            "y_score": scores[chosen],
+            "y_pred": names[preds[chosen]],
+        }
+    )
+
+
+def _of_two(predictions: Predictions, preds: Ints, limit: int) -> tuple[Ints, Floats, list[str]]:
+    scores, wrong = predictions.scores, preds != predictions.labels
+    order = np.argsort(scores, kind="stable")
+    positive = (predictions.labels == predictions.positive_index)[order]
+    false_negatives = order[wrong[order] & positive][:limit]
+    false_positives = order[wrong[order] & ~positive][::-1][:limit]
+    types = ["FP"] * len(false_positives) + ["FN"] * len(false_negatives)
+    return np.concatenate([false_positives, false_negatives]), scores, types
+
+
+def _of_many(predictions: Predictions, preds: Ints, limit: int) -> tuple[Ints, Floats, list[str]]:
+    scores = predictions.probs[np.arange(len(preds)), preds]
+    order = np.argsort(-scores, kind="stable")
+    chosen = order[preds[order] != predictions.labels[order]][:limit]
+    names = predictions.classes
+    return chosen, scores, [f"{names[predictions.labels[at]]} -> {names[preds[at]]}" for at in chosen]

@@ -1,0 +1,259 @@
+"""What models said about records: the one thing that everything else here is computed from."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from imgcls.core.errors import DataError, RunError
+from imgcls.core.folders import whole
+from imgcls.evaluation.arrays import Bools, Floats, Ints, Logits, Texts
+from imgcls.evaluation.checks import check_alike, check_labels, check_probs, check_shapes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["MEAN", "Predictions", "probabilities", "softmax"]
+
+#: Written in `fold` for the mean over the models of all folds.
+MEAN = -1
+
+#: The arrays that every set of predictions has, one row per record.
+_COLUMNS = ("ids", "labels", "logits", "probs", "fold")
+
+
+def softmax(logits: npt.ArrayLike) -> Floats:
+    """Turn the logits of K classes into probabilities, without overflow.
+
+    Args:
+        logits: (N, K).
+
+    Returns:
+        (N, K), rows sum to one.
+
+    Examples:
+        >>> softmax([[1000.0, 1000.0]])
+        array([[0.5, 0.5]])
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def probabilities(logits: npt.ArrayLike) -> Floats:
+    """Turn the output of a head into probabilities.
+
+    Args:
+        logits: (N, K), or (N, 1) of a binary head with one logit. The one logit speaks for
+            the class of index 1, whichever class is the positive one.
+
+    Returns:
+        (N, K); `[1 - p, p]` with p = sigmoid(logit) where there is one logit.
+
+    Examples:
+        >>> probabilities([[0.0]])
+        array([[0.5, 0.5]])
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    if values.shape[1] == 1:
+        values = np.concatenate([np.zeros_like(values), values], axis=1)
+    return softmax(values)
+
+
+def _names(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(str, values))
+
+
+def _texts(values: npt.ArrayLike) -> Texts:
+    return np.asarray(values, dtype=np.str_)
+
+
+def _ints(values: npt.ArrayLike) -> Ints:
+    return np.asarray(values, dtype=np.int64)
+
+
+def _floats(values: npt.ArrayLike) -> Floats:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _logits(values: npt.ArrayLike) -> Logits:
+    return np.asarray(values, dtype=np.float32)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Predictions:
+    """What one model, or several, said about N records.
+
+    Attributes:
+        ids: (N,) the records, by path or name.
+        labels: (N,) the true class, as an index into `classes`.
+        logits: (N, K), or (N, 1) of a binary head with one logit.
+        probs: (N, K), rows sum to one.
+        groups: (N,) the group of each record, or None.
+        fold: (N,) the fold whose model made the prediction, -1 for the mean over folds.
+        split: What part of the data it is: "train", "val" or "test".
+        classes: The names of the K classes.
+        positive: The class of sensitivity, average precision and thresholds; given if and
+            only if there are two classes.
+
+    Raises:
+        DataError: if the parts do not fit together.
+    """
+
+    ids: Texts = attrs.field(converter=_texts)
+    labels: Ints = attrs.field(converter=_ints)
+    logits: Logits = attrs.field(converter=_logits)
+    probs: Floats = attrs.field(converter=_floats)
+    groups: Texts | None = attrs.field(default=None, converter=attrs.converters.optional(_texts))
+    fold: Ints = attrs.field(converter=_ints)
+    split: str
+    classes: tuple[str, ...] = attrs.field(converter=_names)
+    positive: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        check_shapes(self)
+        check_labels(self)
+        check_probs(self)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return len(self.classes)
+
+    @property
+    def positive_index(self) -> int | None:
+        """The index of the positive class, None with more than two classes."""
+        return None if self.positive is None else self.classes.index(self.positive)
+
+    @property
+    def scores(self) -> Floats:
+        """(N,) the probability of the positive class.
+
+        Raises:
+            DataError: if there are more than two classes.
+        """
+        if self.positive_index is None:
+            raise DataError(f"'scores' must be asked of two classes, got {self.num_classes}; use 'probs'")
+        return self.probs[:, self.positive_index]
+
+    def take(self, which: Bools | Ints | Sequence[int]) -> Self:
+        """Pick records.
+
+        Args:
+            which: A mask (N,) or positions.
+
+        Returns:
+            Their predictions, in the order of `which`.
+        """
+        chosen = np.asarray(which) if len(which) else np.zeros(0, dtype=np.int64)
+        columns = {name: getattr(self, name)[chosen] for name in _COLUMNS}
+        return attrs.evolve(self, groups=None if self.groups is None else self.groups[chosen], **columns)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Self]) -> Self:
+        """Put predictions one after the other, such as those of all folds.
+
+        Args:
+            parts: Predictions of one split with the same classes and heads.
+
+        Returns:
+            All records.
+
+        Raises:
+            DataError: if there are none or they do not fit together.
+        """
+        check_alike(parts)
+        columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
+        groups = [part.groups for part in parts if part.groups is not None]
+        return attrs.evolve(parts[0], groups=np.concatenate(groups) if groups else None, **columns)
+
+    @classmethod
+    def mean_of_folds(cls, parts: Sequence[Self]) -> Self:
+        """Average what the models of several folds said about the same records.
+
+        Probabilities are averaged. The logits are those that give the averaged
+        probabilities back: their logarithm, or log(p1 / p0) for a head with one logit.
+
+        Args:
+            parts: One per fold, with the same ids in the same order.
+
+        Returns:
+            The mean, with -1 as fold.
+
+        Raises:
+            DataError: if the records differ.
+        """
+        check_alike(parts)
+        first = parts[0]
+        for part in parts:
+            if not np.array_equal(part.ids, first.ids) or not np.array_equal(part.labels, first.labels):
+                raise DataError("'parts' must have the same ids and labels in the same order; sort them alike")
+        probs = np.mean([part.probs for part in parts], axis=0)
+        logits = np.log(np.maximum(probs, np.finfo(np.float64).tiny))
+        if first.logits.shape[1] == 1:
+            logits = logits[:, 1:] - logits[:, :1]
+        return attrs.evolve(first, probs=probs, logits=logits, fold=np.full(len(first), MEAN))
+
+    def save(self, path: Path | str) -> None:
+        """Write an npz file, whole or not at all.
+
+        Args:
+            path: The file.
+        """
+        columns: dict[str, Any] = {
+            key: np.asarray(value) for key, value in attrs.asdict(self).items() if value is not None
+        }
+        with whole(Path(path)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **columns)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The predictions.
+
+        Raises:
+            RunError: if the file is missing or damaged.
+        """
+        try:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                columns = {key: file[key] for key in file.files}
+            texts = {key: str(columns[key]) for key in ("split", "positive") if key in columns}
+            return cls(**{**columns, **texts, "classes": columns["classes"]})
+        except FileNotFoundError:
+            raise RunError(f"'path' must name an existing file, got {str(path)!r}") from None
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            raise RunError(f"'path' must name saved predictions, got {str(path)!r}; it is damaged: {error}") from None
+
+    def frame(self) -> pd.DataFrame:
+        """Show the predictions as a table.
+
+        Returns:
+            One row per record: id, label (its name), group ("" without groups), fold, split
+            and `prob_<class>` for each class.
+        """
+        import pandas as pd
+
+        columns: dict[str, Any] = {
+            "id": self.ids,
+            "label": np.asarray(self.classes)[self.labels],
+            "group": "" if self.groups is None else self.groups,
+            "fold": self.fold,
+            "split": self.split,
+        }
+        probs = {f"prob_{name}": self.probs[:, index] for index, name in enumerate(self.classes)}
+        return pd.DataFrame(columns | probs)

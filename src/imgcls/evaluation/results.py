@@ -1,0 +1,93 @@
+"""From the predictions of the folds to the results of a run, on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from imgcls.core import config
+from imgcls.core.folders import read_json, write_json, write_text
+from imgcls.evaluation.decisions import confusion, hard_errors
+from imgcls.evaluation.evaluate import evaluate
+from imgcls.evaluation.predictions import Predictions
+from imgcls.evaluation.thresholds import RULES, Threshold, fit_thresholds
+
+__all__ = ["conclude", "load_thresholds"]
+
+#: How often groups are drawn for each interval.
+RESAMPLES = 1000
+
+
+def conclude(
+    folder: Path,
+    val: Sequence[Predictions],
+    test: Sequence[Predictions],
+    *,
+    fixed: bool,
+    rules: Sequence[str | float],
+    seed: int,
+) -> None:
+    """Fit thresholds on validation, apply them to test, and write everything down.
+
+    Each fold's threshold is fitted on its own validation records. That of the mean of the
+    folds, which `predict` applies, is fitted on the validation records of all folds, each
+    predicted by the model that did not train on it.
+
+    Args:
+        folder: The run's folder.
+        val: Validation predictions, one a fold.
+        test: Test predictions, one a fold; empty where nothing tests.
+        fixed: Whether all folds predict the same test records, which are then also
+            predicted by the mean of the folds.
+        rules: Threshold rules to fit beside the usual ones; first the one that decides.
+        seed: Of the intervals.
+    """
+    import pandas as pd
+
+    wanted = list(dict.fromkeys([*rules, *RULES]))
+    pooled = Predictions.concat(val)
+    thresholds = [t for number, part in enumerate(val) for t in fit_thresholds(part, model=str(number), rules=wanted)]
+    thresholds += fit_thresholds(pooled, model="mean", rules=wanted)
+    tables = [evaluate(pooled, thresholds, resamples=RESAMPLES, seed=seed)]
+    final = pooled
+    if test:
+        final = Predictions.mean_of_folds(test) if fixed else Predictions.concat(test)
+        every = Predictions.concat([*test, final]) if fixed else final
+        tables.append(evaluate(every, thresholds, resamples=RESAMPLES, seed=seed))
+        final.save(folder / "predictions_test.npz")
+    write_text(folder / "metrics.csv", pd.concat(tables).to_csv(index=False))
+    write_json(folder / "thresholds.json", [attrs.asdict(threshold) for threshold in thresholds])
+    decision = thresholds[0].rule if thresholds else ""
+    write_text(folder / "hard_errors.csv", hard_errors(final, thresholds, decision).to_csv(index=False))
+    write_json(folder / "evaluation.json", _summary(final, thresholds, fixed=fixed))
+
+
+def _summary(final: Predictions, thresholds: Sequence[Threshold], *, fixed: bool) -> dict[str, Any]:
+    rules = ["", *dict.fromkeys(threshold.rule for threshold in thresholds)]
+    order = list(final.classes)
+    if final.positive_index == 0:
+        order.reverse()
+    return {
+        "schema": 1,
+        "split": final.split,
+        "records": len(final),
+        "models": "mean of the folds" if fixed and final.split == "test" else "each record by one fold",
+        "intervals": f"95 %, percentile bootstrap over groups, {RESAMPLES} resamples",
+        "classes": order,
+        "confusion": {rule or "argmax": confusion(final, thresholds, rule).tolist() for rule in rules},
+    }
+
+
+def load_thresholds(path: Path) -> tuple[Threshold, ...]:
+    """Read the thresholds of a run.
+
+    Args:
+        path: Its `thresholds.json`.
+
+    Returns:
+        The thresholds.
+    """
+    return tuple(config.build(Threshold, item, path=path.name) for item in read_json(path))

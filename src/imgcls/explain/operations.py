@@ -1,0 +1,90 @@
+"""What in a model keeps zennit's rules from conserving relevance."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from imgcls.core.errors import listing
+
+__all__ = ["unruled"]
+
+#: Functions of two signals that lie between modules, where a rule of zennit cannot reach.
+_PAIRS = {
+    "add": "addition of two signals (residual connection)",
+    "sub": "difference of two signals",
+    "mul": "product of two signals (gate, squeeze-and-excitation)",
+    "matmul": "matrix product of two signals (attention)",
+    "bmm": "matrix product of two signals (attention)",
+    "einsum": "matrix product of two signals (attention)",
+    "scaled_dot_product_attention": "attention",
+}
+
+#: Functions that zennit passes through as they are, though they change the sum.
+_SINGLES = {
+    "layer_norm": "layer norm",
+    "group_norm": "group norm",
+    "rms_norm": "RMS norm",
+    "softmax": "softmax",
+    "multi_head_attention_forward": "attention",
+}
+
+
+def unruled(model: nn.Module, images: Tensor) -> list[str]:
+    """Name the operations of a model that break the conservation of relevance.
+
+    Args:
+        model: The model as zennit sees it, canonizers applied.
+        images: (B, C, H, W), of which one is run; requires gradients.
+
+    Returns:
+        Each kind of operation with its number and the modules it happens in, empty where
+        nothing is known.
+    """
+    watch = _Watch()
+    handles = []
+    for module in model.modules():
+        handles += [module.register_forward_pre_hook(watch.enter), module.register_forward_hook(watch.leave)]
+    try:
+        with watch:
+            model(images[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = [f"{len(owners)} x {cause} in {listing(sorted(set(owners)), limit=3)}" for cause, owners in watch.items()]
+    return found + _loose_batch_norms(model)
+
+
+# A merged batch norm has no eps left, see lrp_zennit.
+def _loose_batch_norms(model: nn.Module) -> list[str]:
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+    loose = [type(module).__name__ for module in model.modules() if isinstance(module, kinds) and module.eps]
+    return [f"{len(loose)} x batch norm that is not merged, in {listing(sorted(set(loose)))}"] if loose else []
+
+
+class _Watch(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self._inside: list[str] = []
+        self._found: dict[str, list[str]] = defaultdict(list)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(getattr(func, "__name__", "")).strip("_").removeprefix("i").removeprefix("r")
+        signals = [arg for arg in args if isinstance(arg, Tensor) and arg.requires_grad]
+        cause = _SINGLES.get(name) or (_PAIRS.get(name) if len(signals) > 1 else None)
+        if cause is not None:
+            self._found[cause].append(self._inside[-1] if self._inside else "forward")
+        return func(*args, **(kwargs or {}))
+
+    def enter(self, module: nn.Module, _: Any) -> None:
+        self._inside.append(type(module).__name__)
+
+    def leave(self, _: nn.Module, __: Any, ___: Any) -> None:
+        self._inside.pop()
+
+    def items(self) -> list[tuple[str, list[str]]]:
+        return list(self._found.items())

@@ -1,0 +1,1 @@
+"""What a trained run does with images: predict and explain."""

@@ -1,0 +1,125 @@
+"""New images through the models of a run: probabilities, and a decision at its threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imgcls.core.errors import ConfigError, nearest
+from imgcls.data import images
+from imgcls.evaluation.predictions import probabilities
+from imgcls.evaluation.results import load_thresholds
+from imgcls.evaluation.thresholds import Threshold, parse_rule
+from imgcls.inference.saved import SavedModel
+from imgcls.models.base import Classifier
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Predictor", "normalised"]
+
+
+def normalised(pixels: NDArray[np.uint8], saved: SavedModel) -> Tensor:
+    """Normalise pixels as in training.
+
+    Args:
+        pixels: Images (B, H, W, C), uint8, in the form of the model's spec.
+        saved: The model's description.
+
+    Returns:
+        Images (B, C, H, W), float32.
+    """
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (saved.image.mean, saved.image.std))
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().mul_(1 / (255 * std)).sub_(mean / std).contiguous()
+
+
+@final
+@attrs.frozen(kw_only=True, eq=False)
+class Predictor:
+    """The models of a run as one: the mean of the probabilities over folds.
+
+    Attributes:
+        saved: The description of the models.
+        models: One a fold, in evaluation mode.
+        thresholds: Those of the mean over folds.
+    """
+
+    saved: SavedModel
+    models: tuple[Classifier, ...]
+    thresholds: tuple[Threshold, ...]
+
+    @classmethod
+    def load(cls, folder: Path, *, num_folds: int) -> Predictor:
+        """Load the models of a run.
+
+        Args:
+            folder: The run's folder.
+            num_folds: How many folds it has.
+
+        Returns:
+            The predictor, on the CPU.
+        """
+        saved = SavedModel.load(folder / "model.json")
+        thresholds = [t for t in load_thresholds(folder / "thresholds.json") if t.model == "mean"]
+        models = [saved.classifier(folder / f"fold_{number}") for number in range(num_folds)]
+        return cls(saved=saved, models=tuple(models), thresholds=tuple(thresholds))
+
+    def predict(
+        self, paths: Sequence[str | Path], *, threshold: str | float | None = None, batch_size: int = 32
+    ) -> pd.DataFrame:
+        """Predict image files.
+
+        Args:
+            paths: The files.
+            threshold: The rule of a fitted threshold, or a number; None takes the run's
+                decision rule. Only for two classes.
+            batch_size: Images at a time.
+
+        Returns:
+            A row an image: `path`, `prob_<class>` of each class, `decision`.
+
+        Raises:
+            DecodeError: if a file is missing or cannot be read.
+            ConfigError: if no such threshold was fitted.
+        """
+        import pandas as pd
+
+        cut = self._cut(threshold)
+        files = list(map(Path, paths))
+        parts = [self._probs(files[start : start + batch_size]) for start in range(0, len(files), batch_size)]
+        probs = np.concatenate(parts) if parts else np.empty((0, len(self.saved.classes)))
+        columns = {f"prob_{name}": probs[:, index] for index, name in enumerate(self.saved.classes)}
+        return pd.DataFrame({"path": list(map(str, files)), **columns, "decision": self._decide(probs, cut)})
+
+    def _probs(self, files: Sequence[Path]) -> NDArray[np.float64]:
+        batch = normalised(np.stack([images.read(file, self.saved.image) for file in files]), self.saved)
+        with torch.no_grad():
+            logits = [model(batch).numpy() for model in self.models]
+        return np.mean([probabilities(values) for values in logits], axis=0)
+
+    def _cut(self, threshold: str | float | None) -> float | None:
+        if self.saved.positive is None:
+            if threshold is not None:
+                raise ConfigError(f"'threshold' must be left out for more than two classes, got {threshold!r}")
+            return None
+        rule = parse_rule(self.saved.decision if threshold is None else threshold)
+        fitted = {t.rule: t.value for t in self.thresholds}
+        if rule.kind == "fixed":
+            return rule.value
+        if rule.name not in fitted:
+            raise ConfigError(f"'threshold' must be fitted in the run, got {rule.name!r}; {nearest(rule.name, fitted)}")
+        return fitted[rule.name]
+
+    def _decide(self, probs: NDArray[np.float64], cut: float | None) -> list[str]:
+        classes = self.saved.classes
+        if cut is None or self.saved.positive is None:
+            return [classes[index] for index in probs.argmax(axis=1)]
+        positive = classes.index(self.saved.positive)
+        return [classes[positive if score >= cut else 1 - positive] for score in probs[:, positive]]

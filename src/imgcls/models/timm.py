@@ -1,0 +1,121 @@
+"""Any model of timm as a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+from torch import Tensor, nn
+
+from imgcls.core import options
+from imgcls.core.errors import ConfigError, nearest
+from imgcls.models.base import Backbone, Facts, backbones
+from imgcls.models.weights import load_weights, offline_error, read_weights
+
+__all__ = ["TimmBackbone"]
+
+
+def _known(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
+    import timm
+
+    if not isinstance(value, str) or not timm.is_model(value):
+        remedy = nearest(str(value), [*timm.list_models(), *backbones.names()])
+        raise ConfigError(f"'model' must name a timm model, got {value!r}; {remedy}")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class TimmBackbone(Backbone):
+    """A model of timm without its classifier.
+
+    Attributes:
+        model: Its name in timm.
+        pretrained: Whether weights are downloaded through timm; default is yes, unless
+            `weights` are given.
+        weights: A local file of weights for the whole timm model: safetensors, or a
+            checkpoint of tensors. The classifier in it is dropped; for one channel, the
+            first convolution is summed over the colours.
+        options: Further arguments of `timm.create_model`.
+    """
+
+    model: str = attrs.field(validator=_known)
+    pretrained: bool | None = attrs.field(default=None, validator=options.optional(options.instance(bool)))
+    weights: str | None = attrs.field(default=None, converter=attrs.converters.optional(str))
+    options: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
+
+    def __attrs_post_init__(self) -> None:
+        if self.weights is not None and self.pretrained:
+            raise ConfigError("'pretrained' must be left out when 'weights' are given, got both")
+
+    def make(self, *, in_channels: int, image_size: tuple[int, int], initial: bool) -> tuple[nn.Module, Facts]:
+        """Make the body.
+
+        Args:
+            in_channels: 1 or 3.
+            image_size: Height and width; passed on to models that are built for one size.
+            initial: Whether to load pretrained or given weights.
+
+        Returns:
+            The module and its facts.
+        """
+        pretrained = self.pretrained if self.pretrained is not None else self.weights is None
+        model = self._create(in_channels, image_size, pretrained=pretrained and initial)
+        if self.weights is not None and initial:
+            self._load(model, in_channels)
+        return _Body(model), _facts(model)
+
+    def _create(self, in_channels: int, image_size: tuple[int, int], *, pretrained: bool) -> Any:
+        import timm
+
+        fixed = timm.get_pretrained_cfg_value(self.model, "fixed_input_size")
+        sized = {"img_size": image_size} if fixed and "img_size" not in self.options else {}
+        arguments = {"num_classes": 0, "in_chans": in_channels, **sized, **self.options}
+        try:
+            return timm.create_model(self.model, pretrained=pretrained, **arguments)
+        except TypeError as error:
+            raise ConfigError(f"'options' must suit {self.model!r}, got {dict(self.options)!r}; {error}") from error
+        except Exception as error:
+            if not pretrained:
+                raise
+            # The hub's client, its cache and the network each raise errors of their own.
+            raise offline_error(self.model, error) from error
+
+    def _load(self, model: Any, in_channels: int) -> None:
+        from timm.models import adapt_input_conv
+
+        facts = model.pretrained_cfg
+        weights = read_weights(Path(str(self.weights)))
+        first = facts.get("first_conv")
+        for name in (first,) if isinstance(first, str) else first or ():
+            key = f"{name}.weight"
+            if key in weights and weights[key].shape[1] != in_channels:
+                weights[key] = adapt_input_conv(in_channels, weights[key])
+        heads = facts.get("classifier") or ()
+        load_weights(model, weights, ignore=(heads,) if isinstance(heads, str) else heads, source=str(self.weights))
+
+
+class _Body(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.maps = nn.Identity()  # a place to look at the last feature map, the same in every model
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.model.forward_head(self.maps(self.model.forward_features(images)), pre_logits=True)
+        return features
+
+
+def _facts(model: Any) -> Facts:
+    facts = model.pretrained_cfg
+    width = int(getattr(model, "head_hidden_size", None) or model.num_features)
+    norm: dict[str, Any] = {"mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
+    blocks = getattr(model, "blocks", None)
+    tokens = getattr(model, "num_prefix_tokens", None)
+    if tokens is not None and blocks is not None:
+        # Of the last map only the class token has a gradient, so its patches are taken before attention.
+        layer = f"model.blocks.{len(blocks) - 1}.norm1"
+        return Facts(num_features=width, target_layer=layer, layout="NLC", prefix_tokens=tokens, **norm)
+    layout = "NHWC" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "NCHW"
+    return Facts(num_features=width, target_layer="maps", layout=layout, **norm)

@@ -1,0 +1,235 @@
+"""What a finished run offers: numbers, predictions, thresholds, and its models on new images."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+
+import imgcls
+from imgcls.core.errors import ConfigError, DataError, RunError, nearest
+from imgcls.core.folders import read_json, sha256, write_json
+from imgcls.data.dataset import Dataset
+from imgcls.data.folds import Folds
+from imgcls.evaluation.predictions import Predictions
+from imgcls.evaluation.results import load_thresholds
+from imgcls.evaluation.thresholds import Threshold
+from imgcls.inference.predictor import Predictor
+from imgcls.inference.saved import SavedModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Run", "finish_run", "load_run"]
+
+#: Raised when the layout of the folder changes.
+SCHEMA = 1
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Run:
+    """A finished run, which is a folder on disk.
+
+    Attributes:
+        folder: The folder.
+        facts: What `run.json` says.
+        data: The set it was trained on, where it is at hand.
+        test: The test set outside of it, where there is one.
+    """
+
+    folder: Path
+    facts: dict[str, Any] = attrs.field(repr=False)
+    _data: Dataset | None = attrs.field(default=None, repr=False)
+    _test: Dataset | None = attrs.field(default=None, repr=False)
+    _root: Path | None = attrs.field(default=None, repr=False)
+
+    @functools.cached_property
+    def metrics(self) -> pd.DataFrame:
+        """Every metric with its interval: split, fold, level, group, class, threshold, metric, value, low, high, n."""
+        import pandas as pd
+
+        keys = ("split", "fold", "level", "group", "class", "threshold", "metric")
+        return pd.read_csv(
+            self.folder / "metrics.csv",
+            dtype=dict.fromkeys(keys, str),
+            keep_default_na=False,
+            na_values={"value": [""], "low": [""], "high": [""]},
+        )
+
+    @functools.cached_property
+    def history(self) -> pd.DataFrame:
+        """What happened in each epoch of each fold."""
+        import pandas as pd
+
+        tables = [pd.read_csv(folder / "history.csv").assign(fold=n) for n, folder in enumerate(self._fold_folders())]
+        return pd.concat(tables, ignore_index=True)
+
+    @functools.cached_property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """The thresholds of each fold (`model` is its number) and of the mean of the folds."""
+        return load_thresholds(self.folder / "thresholds.json")
+
+    @functools.cached_property
+    def model(self) -> SavedModel:
+        """The description of the models."""
+        return SavedModel.load(self.folder / "model.json")
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """The set that the run was trained on.
+
+        Raises:
+            RunError: if its images were in memory only, or have changed.
+        """
+        if self._data is not None:
+            return self._data
+        root = self._root or self.facts["root"]
+        if root is None:
+            raise RunError("the images of this run were in memory; give them to 'load_run' as 'data'")
+        return self._checked(_manifest_data(self.folder / "manifest.csv", Path(root), self.facts, self.model))
+
+    def _checked(self, data: Dataset) -> Dataset:
+        if data.fingerprint != self.facts["fingerprint"]:
+            raise RunError("'data' must be the set of the run, got other records, labels, groups or file sizes")
+        return data
+
+    @functools.cached_property
+    def folds(self) -> Folds:
+        """Which records trained, validated and tested in each fold."""
+        return Folds.load(self.folder / "splits.json", self.data)
+
+    def predictions(self, split: str = "test") -> Predictions:
+        """Read what the models said of records that they did not train on.
+
+        Args:
+            split: `val` or `test`. Test predictions are those of the mean of the folds where
+                the test set is fixed, else of the fold that tested the record.
+
+        Returns:
+            The predictions.
+
+        Raises:
+            RunError: if the run has none of that split.
+        """
+        if split not in {"val", "test"}:
+            raise ConfigError(f"'split' must be 'val' or 'test', got {split!r}")
+        if split == "val":
+            return Predictions.concat([Predictions.load(f / "predictions_val.npz") for f in self._fold_folders()])
+        path = self.folder / "predictions_test.npz"
+        if not path.exists():
+            raise RunError("'split' must be 'val' for a run without test records, got 'test'")
+        return Predictions.load(path)
+
+    def value(self, metric: str, *, split: str = "test", threshold: str = "") -> tuple[float, float, float]:
+        """Look up one overall number.
+
+        Args:
+            metric: Its name, such as `roc_auc`.
+            split: `val` or `test`.
+            threshold: The rule it depends on; empty for metrics that depend on none.
+
+        Returns:
+            The value and the limits of its 95 % interval.
+
+        Raises:
+            RunError: if there is no such number.
+        """
+        table = self.metrics
+        table = table[(table["split"] == split) & (table["class"] == "") & (table["threshold"] == threshold)]
+        pooled = table["fold"].isin(["mean"] if "mean" in set(table["fold"]) else ["all"])
+        found = table[pooled & (table["metric"] == metric)]
+        if found.empty:
+            raise RunError(f"'metric' must be one of the run, got {metric!r}; {nearest(metric, set(table['metric']))}")
+        row = found.iloc[0]
+        return float(row["value"]), float(row["low"]), float(row["high"])
+
+    @functools.cached_property
+    def predictor(self) -> Predictor:
+        """The models of all folds as one."""
+        return Predictor.load(self.folder, num_folds=self.facts["num_folds"])
+
+    def predict(self, paths: Sequence[str | Path], *, threshold: str | float | None = None) -> pd.DataFrame:
+        """Predict image files with the mean of the folds.
+
+        Args:
+            paths: The files.
+            threshold: The rule of a fitted threshold, or a number; None takes the run's rule.
+
+        Returns:
+            A row an image: `path`, `prob_<class>` of each class, `decision`.
+        """
+        return self.predictor.predict(paths, threshold=threshold)
+
+    def _fold_folders(self) -> list[Path]:
+        return [self.folder / f"fold_{number}" for number in range(self.facts["num_folds"])]
+
+
+def _manifest_data(path: Path, root: Path, facts: dict[str, Any], model: SavedModel) -> Dataset:
+    import pandas as pd
+
+    columns = set(pd.read_csv(path, nrows=0).columns)
+    named = {name: name for name in ("group", "split") if name in columns}
+    positive = model.positive if facts["positive_given"] else None
+    return Dataset.from_csv(
+        path, root=root, image="id", label="label", classes=model.classes, positive=positive, **named
+    )
+
+
+def load_run(
+    path: str | Path, *, root: str | Path | None = None, data: Dataset | None = None, test: Dataset | None = None
+) -> Run:
+    """Open a finished run.
+
+    Args:
+        path: Its folder.
+        root: Where the images are now, if they have moved.
+        data: The set itself, for images that were in memory.
+        test: The test set outside of it, if there was one.
+
+    Returns:
+        The run; images are read only when they are needed.
+
+    Raises:
+        RunError: if the run is missing, unfinished, damaged or of a newer imgcls.
+    """
+    folder = Path(path)
+    if not (folder / "run.json").exists():
+        what = "an unfinished one" if (folder / "config.yaml").exists() else "none"
+        raise RunError(f"'path' must name the folder of a finished run, got {what} at {str(folder)!r}")
+    facts = read_json(folder / "run.json")
+    if facts["schema"] > SCHEMA:
+        raise RunError(f"run {str(folder)!r} must be of schema {SCHEMA} or older, got {facts['schema']}; update imgcls")
+    for name, checksum in facts["checksums"].items():
+        if not (folder / name).is_file() or sha256(folder / name) != checksum:
+            raise RunError(
+                f"file {name!r} of run {str(folder)!r} must be as it was written, got a missing or changed one"
+            )
+    if data is not None and data.fingerprint != facts["fingerprint"]:
+        raise DataError("'data' must be the set of the run, got another fingerprint")
+    return Run(folder=folder, facts=facts, data=data, test=test, root=None if root is None else Path(root))
+
+
+def finish_run(folder: Path, *, root: Path | None, objective: Sequence[float], **facts: Any) -> None:
+    """Write `run.json`, which makes the run complete.
+
+    Args:
+        folder: The run's folder.
+        root: Where the images are, or None.
+        objective: The best monitored value of each fold.
+        **facts: What else a run knows of itself.
+    """
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if _checked_file(path))
+    facts |= {"root": None if root is None else str(root.resolve())}
+    facts |= {"objective": [float(value) if np.isfinite(value) else None for value in objective]}
+    checksums = {name: sha256(folder / name) for name in files}
+    header = {"schema": SCHEMA, "status": "complete", "imgcls": imgcls.__version__}
+    write_json(folder / "run.json", {**header, **facts, "checksums": checksums})
+
+
+# Weights carry a checksum of their own, which is checked when they are loaded.
+def _checked_file(path: Path) -> bool:
+    return path.is_file() and path.suffix in {".json", ".csv", ".npz", ".yaml"} and path.name != "run.json"

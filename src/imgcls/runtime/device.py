@@ -1,0 +1,137 @@
+"""Device, precision and memory layout, chosen by a short measurement where the user leaves it open."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from imgcls.core.errors import ConfigError
+from imgcls.core.progress import say
+
+__all__ = ["PRECISIONS", "Runtime", "choose_runtime", "pick_device"]
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+#: bf16 must be this much faster than fp32 to be worth its rounding.
+_GAIN = 1.15
+
+
+@attrs.frozen(kw_only=True)
+class Runtime:
+    """Where and how a network runs.
+
+    Attributes:
+        device: A torch device, such as `cpu` or `cuda:0`.
+        precision: `fp32`, or `bf16` for mixed precision (weights stay in fp32).
+        channels_last: Whether images and weights lie in memory channel by channel within a pixel.
+        threads: How many threads torch uses on the CPU; results depend on it in the last digits.
+    """
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    channels_last: bool = False
+    threads: int = attrs.field(factory=torch.get_num_threads)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Make the context for forward passes.
+
+        Returns:
+            torch's autocast for `bf16`, an empty context for `fp32`.
+        """
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Move a model to the device, in the memory layout.
+
+        Args:
+            model: The model, which is changed.
+
+        Returns:
+            The model.
+        """
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        # torch's stubs lack the signature with a memory format.
+        return model.to(device=self.device, memory_format=layout)  # type: ignore[call-overload]
+
+    def exact(self) -> Runtime:
+        """Give the same device with full precision, for numbers that are reported.
+
+        Returns:
+            The runtime with `fp32`.
+        """
+        return attrs.evolve(self, precision="fp32")
+
+
+def pick_device(name: str) -> str:
+    """Decide the device.
+
+    Args:
+        name: `auto` takes CUDA, else Apple's MPS, else the CPU; anything else is torch's name.
+
+    Returns:
+        The device.
+
+    Raises:
+        ConfigError: if there is no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"'device' must be 'auto' or a device of this machine, got {name!r}; {error}") from None
+    return name
+
+
+def choose_runtime(model: nn.Module, images: Tensor, *, device: str, precision: str) -> Runtime:
+    """Decide how a model trains, by timing a few steps where `precision` is `auto`.
+
+    Args:
+        model: The model; a copy is measured.
+        images: A small batch of images (B, C, H, W) as they will come.
+        device: As for `pick_device`.
+        precision: `fp32`, `bf16` or `auto`.
+
+    Returns:
+        The fastest runtime; full precision unless bf16 gains at least 15 %.
+    """
+    place = pick_device(device)
+    plain = Runtime(device=place)
+    layouts = [plain, attrs.evolve(plain, channels_last=True)]
+    mixed = attrs.evolve(plain, precision="bf16", channels_last=True)
+    if precision == "bf16":
+        return mixed
+    if precision == "auto" and place != "mps":  # mixed precision on MPS is not settled in torch
+        layouts.append(mixed)
+    seconds = {runtime: _seconds(model, images, runtime) for runtime in layouts}
+    seconds = {r: s * (_GAIN if r.precision == "bf16" else 1) for r, s in seconds.items()}
+    best = min(layouts, key=lambda runtime: seconds[runtime])
+    say(f"Runtime: {best.device}, {best.precision}, {'channels last' if best.channels_last else 'channels first'}")
+    return best
+
+
+def _seconds(model: nn.Module, images: Tensor, runtime: Runtime) -> float:
+    trial = runtime.place(copy.deepcopy(model)).train()
+    batch = images.to(runtime.device)
+    if runtime.channels_last:
+        batch = batch.to(memory_format=torch.channels_last)
+    return min(_step(trial, batch, runtime) for _ in range(3))
+
+
+def _step(model: nn.Module, batch: Tensor, runtime: Runtime) -> float:
+    started = time.perf_counter()
+    with runtime.autocast():
+        loss = model(batch).square().mean()
+    loss.backward()
+    loss.item()  # waits for the device
+    return time.perf_counter() - started

@@ -1,0 +1,98 @@
+"""The folds of a run: what a splitter makes of the records outside of a fixed test set."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls.core.errors import ConfigError, SplitError, listing
+from imgcls.core.randomness import generator
+from imgcls.data.dataset import Dataset
+from imgcls.data.folds import TEST, TRAIN, UNUSED, VAL, Folds
+from imgcls.splitting.allocation import allocate, class_counts, refuse_few, unit_codes
+from imgcls.splitting.base import Splitter
+from imgcls.splitting.predefined import Predefined
+
+__all__ = ["plan_folds"]
+
+#: What a fixed test set can be.
+Test = str | float | Dataset | None
+
+
+def plan_folds(dataset: Dataset, splitter: Splitter, *, test: Test, seed: int) -> Folds:
+    """Divide a set into folds, with a fixed test set where one is wanted.
+
+    Args:
+        dataset: The set.
+        splitter: Divides the records outside of the fixed test set.
+        test: None leaves testing to the splitter; `predefined` takes the set's own test
+            records; `auto` does so where there are some; a number cuts that share,
+            stratified, groups whole; another set is the test set itself.
+        seed: The seed of all chance.
+
+    Returns:
+        The folds of `dataset`; with another set as test set they have no test records.
+
+    Raises:
+        SplitError: if the test set is empty or shares groups or records with the rest.
+    """
+    if isinstance(test, Dataset):
+        _refuse_shared(dataset, test)
+        return splitter.split(dataset, seed=seed, test=False)
+    if test is None or isinstance(splitter, Predefined):
+        return splitter.split(dataset, seed=seed)
+    fixed = _fixed(dataset, test, seed)
+    if not fixed.any():
+        return splitter.split(dataset, seed=seed)
+    rest = np.flatnonzero(~fixed)
+    _refuse_divided(dataset, fixed)
+    inner = splitter.split(dataset.subset(rest), seed=seed, test=False)
+    codes = np.full((len(inner), len(dataset)), TEST, dtype=np.int8)
+    for row, fold in zip(codes, inner, strict=True):
+        for code, part in ((TRAIN, fold.train), (VAL, fold.val), (UNUSED, fold.unused)):
+            row[rest[part]] = code
+    return Folds.from_codes(codes, dataset, keeps_groups=splitter.keeps_groups)
+
+
+def _fixed(dataset: Dataset, test: str | float, seed: int) -> NDArray[np.bool_]:
+    if not isinstance(test, str):
+        return _cut(dataset, test, seed)
+    if test not in {"auto", "predefined"}:
+        raise ConfigError(f"'test' must be 'auto', 'predefined', None, a share or a Dataset, got {test!r}")
+    named = np.zeros(len(dataset), dtype=bool) if dataset.splits is None else dataset.splits == "test"
+    if test == "predefined" and not named.any():
+        raise SplitError("'test' must not be 'predefined' for a set without test records; give a share or None")
+    return named
+
+
+def _cut(dataset: Dataset, share: float, seed: int) -> NDArray[np.bool_]:
+    units = unit_codes(dataset, grouped=True)
+    counts = class_counts(units, dataset.labels, len(dataset.classes))
+    refuse_few(counts, dataset, parts=3, grouped=True, remedy="collect more or leave 'test' to the folds")
+    parts = allocate(counts, np.array([1 - share, share]), generator(seed, "test"))
+    return (parts == 1)[units]
+
+
+def _refuse_divided(dataset: Dataset, fixed: NDArray[np.bool_]) -> None:
+    if dataset.groups is not None:
+        both = np.intersect1d(dataset.groups[fixed], dataset.groups[~fixed])
+        if len(both):
+            raise SplitError(
+                f"groups must stand on one side of the test split, got {listing(both, limit=3)} on both sides; "
+                "move their records to one side, or let 'test' be a share"
+            )
+
+
+def _refuse_shared(dataset: Dataset, test: Dataset) -> None:
+    if dataset.classes != test.classes:
+        raise SplitError(f"'test' must have the classes {list(dataset.classes)}, got {list(test.classes)}")
+    for name, ours, theirs in (("groups", dataset.groups, test.groups), ("files", _files(dataset), _files(test))):
+        if ours is not None and theirs is not None and len(both := np.intersect1d(ours, theirs)):
+            raise SplitError(f"'test' must share no {name} with the set, got {listing(both, limit=3)} in both")
+
+
+def _files(dataset: Dataset) -> NDArray[np.str_] | None:
+    if dataset.root is None:
+        return None
+    root = dataset.root.resolve().as_posix()
+    return np.char.add(f"{root}/", dataset.ids)

@@ -1,0 +1,308 @@
+"""The Trainer: data, folds, balance, model and stages wired into a Run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+import numpy as np
+
+from imgcls.balancing.balancer import Balancer
+from imgcls.core import config, options
+from imgcls.core.dumping import dump, spec_of
+from imgcls.core.environment import environment
+from imgcls.core.errors import ConfigError, DataError
+from imgcls.core.folders import hold, new_folder, write_json, write_text
+from imgcls.core.progress import say
+from imgcls.data.dataset import Dataset
+from imgcls.data.folds import Folds
+from imgcls.data.spec import ImageSpec
+from imgcls.data.store import Store, open_store
+from imgcls.evaluation.results import conclude
+from imgcls.evaluation.thresholds import parse_rule
+from imgcls.inference.saved import SavedModel
+from imgcls.models.base import Backbone, Classifier, backbones
+from imgcls.models.head import Head
+from imgcls.run import Run, finish_run, load_run
+from imgcls.runtime.batches import Batches
+from imgcls.runtime.device import PRECISIONS, Runtime, choose_runtime, pick_device
+from imgcls.splitting.base import Splitter, splitters
+from imgcls.splitting.kfold import StratifiedGroupKFold, StratifiedKFold
+from imgcls.splitting.plan import plan_folds
+from imgcls.training.fold import FoldResult, Recipe, train_fold
+from imgcls.training.loop import EpochEnd
+from imgcls.training.losses import num_outputs
+from imgcls.training.monitor import monitor_direction
+from imgcls.training.optim import AdamW, OneCycle, Optimizer, Schedule, to_optimizer, to_schedule
+from imgcls.training.stages import EarlyStopping, Stage
+
+__all__ = ["Trainer"]
+
+#: How many images the measurement of device and precision uses.
+_PROBE = 8
+
+
+def _backbone(spec: Any) -> Backbone:
+    return backbones.create(spec)
+
+
+def _splitter(spec: Any) -> Splitter | None:
+    return None if spec == "auto" or spec is None else splitters.create(spec)
+
+
+def _head(value: Any) -> Any:
+    return config.nested(Head, value, path="head")
+
+
+def _balancer(value: Any) -> Any:
+    return config.nested(Balancer, value, path="balancer")
+
+
+def _image(value: Any) -> Any:
+    return config.nested(ImageSpec, value, path="image")
+
+
+def _stages(value: Any) -> Any:
+    return config.nested_list(Stage, value, path="stages")
+
+
+def _early_stopping(value: Any) -> Any:
+    return config.nested(EarlyStopping, value, path="early_stopping")
+
+
+def _test(_: Any, __: Any, value: Any) -> None:
+    share = isinstance(value, float) and 0 < value < 1
+    if not (value is None or share or isinstance(value, Dataset) or value in {"auto", "predefined"}):
+        raise options.rejected("test", "be 'auto', 'predefined', None, a share between 0 and 1 or a Dataset", value)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Trainer:
+    """Everything about a training, ready to run.
+
+    With the data alone it fine-tunes a pretrained resnet18: first the head, then all
+    layers; five folds, stratified, groups whole; the checkpoint with the best average
+    precision (two classes) or macro AUC is kept.
+
+    Attributes:
+        data: The set.
+        backbone: A timm model's name, `torchvision/<name>`, another plugin's name, a spec
+            `{"name": ..., **options}` or a backbone.
+        head: The layers after the backbone.
+        test: A fixed test set: `"predefined"` records, a share to cut, another Dataset;
+            None lets the folds rotate it; `"auto"` takes predefined records where there
+            are some.
+        splitter: How the rest becomes folds; None takes `stratified-group-kfold` where the
+            set has groups, else `stratified-kfold`.
+        balancer: What is done about classes of different size.
+        image: The form of the images.
+        stages: One after the other.
+        optimizer: For stages that name none.
+        schedule: For stages that name none.
+        monitor: The metric that chooses the checkpoint; None takes `average_precision` for
+            two classes, else `roc_auc`. Ties go to the lower loss, then the higher accuracy.
+        early_stopping: When a stage ends early; None never.
+        decision: The rule of the threshold that `predict` applies, for two classes.
+        batch_size: Records a step.
+        seed: The seed of everything.
+        out: The run's folder; None takes the next free one below `runs`.
+        callbacks: Functions that are called with each `EpochEnd`.
+        device: `"auto"` or a torch device.
+        precision: `"fp32"`, `"bf16"`, or `"auto"`, which measures.
+    """
+
+    data: Dataset = attrs.field(kw_only=False, validator=options.instance(Dataset), repr=False)
+    backbone: Backbone = attrs.field(factory=lambda: backbones.create("resnet18"), converter=_backbone)
+    head: Head = attrs.field(factory=Head, converter=_head, validator=options.instance(Head))
+    test: str | float | Dataset | None = attrs.field(default="auto", validator=_test)
+    splitter: Splitter | None = attrs.field(default=None, converter=_splitter)
+    balancer: Balancer = attrs.field(
+        factory=Balancer,
+        converter=_balancer,
+        validator=options.instance(Balancer),
+    )
+    image: ImageSpec = attrs.field(
+        factory=ImageSpec,
+        converter=_image,
+        validator=options.instance(ImageSpec),
+    )
+    stages: tuple[Stage, ...] = attrs.field(
+        default=(Stage(epochs=2, train="head", lr=3e-3), Stage(epochs=8, train="all", lr=3e-4)),
+        converter=_stages,
+        validator=options.several(Stage),
+    )
+    optimizer: Optimizer = attrs.field(factory=AdamW, converter=to_optimizer, validator=options.instance(Optimizer))
+    schedule: Schedule = attrs.field(factory=OneCycle, converter=to_schedule, validator=options.instance(Schedule))
+    monitor: str | None = attrs.field(default=None)
+    early_stopping: EarlyStopping | None = attrs.field(
+        default=None,
+        converter=_early_stopping,
+        validator=options.optional(options.instance(EarlyStopping)),
+    )
+    decision: str | float = attrs.field(default="max_f1")
+    batch_size: int = attrs.field(default=32, validator=options.count(2))
+    seed: int = attrs.field(default=42, validator=options.seed())
+    out: str | None = attrs.field(default=None, converter=attrs.converters.optional(str))
+    callbacks: tuple[Callable[[EpochEnd], Any], ...] = attrs.field(default=(), converter=tuple)
+    device: str = attrs.field(default="auto", validator=options.instance(str))
+    precision: str = attrs.field(default="auto", validator=options.choice(*PRECISIONS))
+
+    def __attrs_post_init__(self) -> None:
+        present = [name for name, count in self.data.counts().items() if count]
+        if len(present) < 2:
+            raise DataError(f"'data' must have records of at least two classes, got {present}; add the others")
+        if self.balancer.loss == "bce" and len(self.data.classes) != 2:
+            raise ConfigError("'balancer.loss' must be 'cross-entropy' for more than two classes, got 'bce'")
+        if self.monitor is not None:
+            monitor_direction(self.monitor)
+        self.balancer.weights(self.data.labels, self.data.classes)  # names of classes are checked before training
+        parse_rule(self.decision)
+
+    @classmethod
+    def from_config(cls, options: Mapping[str, Any]) -> Trainer:
+        """Make a Trainer from plain values, such as those of a YAML file.
+
+        Args:
+            options: The fields by name; `data` holds the reader as `Dataset.from_config` reads it.
+
+        Returns:
+            The Trainer.
+
+        Raises:
+            ConfigError: if an option is unknown or wrong; the message has its path.
+        """
+        if not isinstance(options.get("data"), Mapping):
+            raise ConfigError("'data' must be given, with 'from' and the options of that reader")
+        return config.build(cls, {**options, "data": Dataset.from_config(options["data"])}, path="")
+
+    def to_config(self) -> dict[str, Any]:
+        """Write the Trainer as plain values.
+
+        Returns:
+            What `from_config` reads, except for what cannot be rebuilt from a file, which is
+            noted as `opaque`: a set in memory, a plugin that no distribution declares.
+        """
+        opaque = {"opaque": f"{len(self.data)} records, fingerprint {self.data.fingerprint}"}
+        names = [field.name for field in attrs.fields(Trainer) if field.name not in {"data", "callbacks"}]
+        fields = {name: dump(getattr(self, name)) for name in names}
+        if isinstance(self.test, Dataset):
+            fields["test"] = {"opaque": f"another set, fingerprint {self.test.fingerprint}"}
+        return {"data": dump(self.data.source or opaque), **fields}
+
+    def folds(self) -> Folds:
+        """Divide the set as `fit` will.
+
+        Returns:
+            The folds.
+        """
+        grouped = self.data.groups is not None
+        splitter = self.splitter or (StratifiedGroupKFold() if grouped else StratifiedKFold())
+        return plan_folds(self.data, splitter, test=self.test, seed=self.seed)
+
+    def fit(self) -> Run:
+        """Train every fold, predict what it did not see, and evaluate.
+
+        Returns:
+            The finished run.
+
+        Raises:
+            ImgclsError: if data, options or training are at fault; the message says how.
+        """
+        started = time.time()
+        folds = self.folds()
+        folder = new_folder(self.out)
+        with hold(folder / ".lock", timeout=0):
+            recipe, model = self._prepare()
+            self._begin(folder, folds, model, recipe)
+            results = [
+                train_fold(recipe, fold, number, folder / f"fold_{number}", label=f"Fold {number + 1}/{len(folds)}")
+                for number, fold in enumerate(folds)
+            ]
+            self._finish(folder, results, fixed=self._fixed(folds), seconds=time.time() - started)
+        return load_run(folder, data=self.data, test=recipe.test and recipe.test[0])
+
+    # Everything that can fail for want of weights, memory or readable images fails here, before training.
+    def _prepare(self) -> tuple[Recipe, SavedModel]:
+        probe = self._build(self.seed)
+        spec = (
+            self.image
+            if self.image.mean is not None
+            else attrs.evolve(self.image, mean=probe.facts.mean, std=probe.facts.std)
+        )
+        store = open_store(self.data, spec)
+        batches = Batches.over(store, Runtime(device=pick_device(self.device)))
+        first = batches.images(np.arange(min(len(self.data), _PROBE, self.batch_size))).cpu()
+        runtime = choose_runtime(probe, first, device=self.device, precision=self.precision)
+        return self._recipe(store, runtime), self._model(spec)
+
+    def _build(self, seed: int) -> Classifier:
+        return self.backbone.build(
+            num_outputs(self.balancer.loss, len(self.data.classes)),
+            in_channels=self.image.channels,
+            image_size=self.image.size,
+            head=self.head,
+            seed=seed,
+        )
+
+    def _recipe(self, store: Store, runtime: Runtime) -> Recipe:
+        test = self.test if isinstance(self.test, Dataset) else None
+        return Recipe(
+            dataset=self.data,
+            batches=Batches.over(store, runtime),
+            test=None if test is None else (test, Batches.over(open_store(test, store.spec), runtime)),
+            build=self._build,
+            balancer=self.balancer,
+            stages=self.stages,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            monitor=self.monitor or ("roc_auc" if self.data.positive is None else "average_precision"),
+            early_stopping=self.early_stopping,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            callbacks=self.callbacks,
+        )
+
+    def _model(self, spec: ImageSpec) -> SavedModel:
+        return SavedModel(
+            backbone=spec_of(self.backbone),
+            head=self.head,
+            image=spec,
+            num_outputs=num_outputs(self.balancer.loss, len(self.data.classes)),
+            classes=self.data.classes,
+            positive=self.data.positive,
+            decision=parse_rule(self.decision).name if self.data.positive is not None else "",
+        )
+
+    # With one fold, or one test set for all folds, every model predicts the same test records.
+    def _fixed(self, folds: Folds) -> bool:
+        return isinstance(self.test, Dataset) or all(np.array_equal(fold.test, folds[0].test) for fold in folds)
+
+    def _begin(self, folder: Path, folds: Folds, model: SavedModel, recipe: Recipe) -> None:
+        if self.data.positive is not None and not self.data.positive_given:
+            say(f"Positive class: {self.data.positive} (the rarer one; name another with 'positive')")
+        write_text(folder / "config.yaml", config.to_yaml(self.to_config()))
+        runtime = attrs.asdict(recipe.batches.runtime)
+        write_json(folder / "environment.json", {**environment(), "runtime": runtime, "seed": self.seed})
+        write_text(folder / "manifest.csv", self.data.frame.to_csv(index=False))
+        folds.save(folder / "splits.json", self.data)
+        model.save(folder / "model.json")
+
+    def _finish(self, folder: Path, results: list[FoldResult], *, fixed: bool, seconds: float) -> None:
+        rules = [self.decision] if self.data.positive is not None else []
+        tests = [result.test for result in results if result.test is not None]
+        conclude(folder, [result.val for result in results], tests, fixed=fixed, rules=rules, seed=self.seed)
+        monitor = self.monitor or ("roc_auc" if self.data.positive is None else "average_precision")
+        finish_run(
+            folder,
+            num_folds=len(results),
+            fingerprint=self.data.fingerprint,
+            root=self.data.root,
+            positive_given=self.data.positive_given,
+            monitor=monitor,
+            objective=[result.best.val[monitor] for result in results],
+            seconds=round(seconds, 1),
+        )

@@ -1,0 +1,93 @@
+"""The metrics of an epoch, computed on the device by torchmetrics."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics.functional import classification
+
+from imgcls.core.errors import ConfigError, nearest
+
+__all__ = ["MONITORS", "epoch_metrics", "monitor_direction"]
+
+#: What can be monitored, and whether more is better.
+MONITORS = {
+    "loss": "min",
+    "accuracy": "max",
+    "balanced_accuracy": "max",
+    "f1_macro": "max",
+    "roc_auc": "max",
+    "average_precision": "max",
+}
+
+
+def monitor_direction(name: str) -> str:
+    """Say whether more or less of a metric is better.
+
+    Args:
+        name: The metric.
+
+    Returns:
+        `max` or `min`.
+
+    Raises:
+        ConfigError: if it is none that is computed each epoch.
+    """
+    if name not in MONITORS:
+        raise ConfigError(f"'monitor' must be a metric of every epoch, got {name!r}; {nearest(name, MONITORS)}")
+    return MONITORS[name]
+
+
+def epoch_metrics(logits: Tensor, targets: Tensor, *, positive: int | None) -> dict[str, float]:
+    """Compute the metrics of validation records.
+
+    Args:
+        logits: (N, K), or (N, 1) for class 1 of two.
+        targets: Class indices (N,).
+        positive: The positive class of two, or None for more.
+
+    Returns:
+        The value of each of `MONITORS`; ranking metrics are NaN where a class has no record.
+    """
+    logs = _log_probs(logits.double())
+    probs, num_classes = logs.exp(), logs.shape[1]
+    preds = probs.argmax(dim=1)
+    values = {
+        "loss": functional.nll_loss(logs, targets),
+        "accuracy": classification.multiclass_accuracy(preds, targets, num_classes, average="micro"),
+        "balanced_accuracy": _recall(preds, targets, num_classes),
+        "f1_macro": classification.multiclass_f1_score(preds, targets, num_classes, average="macro"),
+        **_ranking(probs, targets, positive),
+    }
+    return {name: float(value) for name, value in values.items()}
+
+
+def _log_probs(logits: Tensor) -> Tensor:
+    if logits.shape[1] == 1:
+        return functional.logsigmoid(torch.cat([-logits, logits], dim=1))
+    return functional.log_softmax(logits, dim=1)
+
+
+# The mean over the classes that have records, as in scikit-learn.
+def _recall(preds: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    present = torch.bincount(targets, minlength=num_classes) > 0
+    return classification.multiclass_recall(preds, targets, num_classes, average="none")[present].mean()
+
+
+def _ranking(probs: Tensor, targets: Tensor, positive: int | None) -> dict[str, Tensor | float]:
+    num_classes = probs.shape[1]
+    if not torch.bincount(targets, minlength=num_classes).all():
+        return {"roc_auc": math.nan, "average_precision": math.nan}
+    if positive is not None:
+        scores, truth = probs[:, positive], (targets == positive).long()
+        return {
+            "roc_auc": classification.binary_auroc(scores, truth),
+            "average_precision": classification.binary_average_precision(scores, truth),
+        }
+    return {
+        "roc_auc": classification.multiclass_auroc(probs, targets, num_classes),
+        "average_precision": classification.multiclass_average_precision(probs, targets, num_classes),
+    }

@@ -1,0 +1,127 @@
+"""The table of metrics: what rows there are, and that they are right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from imgcls.core.errors import ConfigError
+from imgcls.evaluation.evaluate import COLUMNS, evaluate
+from imgcls.evaluation.predictions import Predictions, softmax
+from imgcls.evaluation.thresholds import Threshold, fit_thresholds
+
+
+def study(num_classes: int = 2, *, folds: int = 2, num_records: int = 80) -> Predictions:
+    rng = np.random.default_rng(7)
+    labels = rng.integers(num_classes, size=num_records)
+    logits = rng.normal(size=(num_records, num_classes)) + 1.5 * np.eye(num_classes)[labels]
+    return Predictions(
+        ids=[f"{at}.png" for at in range(num_records)],
+        labels=labels,
+        logits=logits,
+        probs=softmax(logits),
+        groups=[f"p{at // 2}" for at in range(num_records)],
+        fold=np.arange(num_records) % folds,
+        split="val",
+        classes=[f"c{at}" for at in range(num_classes)],
+        positive="c1" if num_classes == 2 else None,
+    )
+
+
+def fitted(predictions: Predictions) -> list[Threshold]:
+    folds = np.unique(predictions.fold)
+    return [t for fold in folds for t in fit_thresholds(predictions.take(predictions.fold == fold), model=str(fold))]
+
+
+def row(table: pd.DataFrame, **wanted: Any) -> pd.Series[Any]:
+    wanted = {"fold": "all", "class": "", "threshold": "", **wanted}
+    (found,) = (table.loc[at] for at in table.index if all(table.loc[at, key] == want for key, want in wanted.items()))
+    return found
+
+
+def test_the_columns_are_those_of_run_metrics() -> None:
+    table = evaluate(study(), fitted(study()), resamples=10)
+    assert tuple(table) == COLUMNS
+    assert set(table.fold) == {"all", "0", "1"}
+    assert set(table.threshold) == {"", "max_f1", "sensitivity>=0.95", "0.5"}
+    assert (set(table.split), set(table.level), set(table.group)) == ({"val"}, {"image"}, {""})
+    assert not table.duplicated(["fold", "class", "threshold", "metric"]).any()
+
+
+def test_pooled_decisions_use_the_threshold_of_each_fold() -> None:
+    predictions = study()
+    cuts = {"0": 0.2, "1": 0.9}
+    thresholds = [Threshold(rule="max_f1", value=v, model=m, num_records=9, num_positives=9) for m, v in cuts.items()]
+    called = predictions.scores >= np.array([0.2, 0.9])[predictions.fold]
+    table = evaluate(predictions, thresholds, resamples=0)
+    assert row(table, threshold="max_f1", metric="ppv").value == pytest.approx(
+        sk.precision_score(predictions.labels, called)
+    )
+    alone = evaluate(predictions.take(predictions.fold == 1), thresholds, resamples=0)
+    expected = row(table, fold="1", threshold="max_f1", metric="sensitivity").value
+    assert row(alone, threshold="max_f1", metric="sensitivity").value == expected
+
+
+def test_values_stand_inside_their_intervals() -> None:
+    table = evaluate(study(), fitted(study()), resamples=200)
+    assert ((table.low <= table.value) & (table.value <= table.high)).all()
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    pd.testing.assert_frame_equal(evaluate(study(), resamples=20, seed=1), evaluate(study(), resamples=20, seed=1))
+    assert not evaluate(study(), resamples=20, seed=1).low.equals(evaluate(study(), resamples=20, seed=2).low)
+
+
+def test_groups_widen_the_interval_of_copied_records() -> None:
+    once = attrs.evolve(study(folds=1), groups=None)
+    twice = Predictions.concat([once, once])
+    whole = attrs.evolve(twice, groups=twice.ids)
+    widths = [row(evaluate(p), metric="accuracy")[["low", "high"]].diff().iloc[1] for p in (once, twice, whole)]
+    assert widths[1] < 0.85 * widths[0]
+    assert widths[2] == pytest.approx(widths[0], rel=0.15)
+
+
+def test_many_classes_have_rows_of_their_own() -> None:
+    predictions = study(3)
+    table = evaluate(predictions, resamples=20)
+    expected = sk.roc_auc_score(predictions.labels == 2, predictions.probs[:, 2])
+    assert row(table, **{"class": "c2"}, metric="roc_auc").value == pytest.approx(expected)
+    assert row(table, **{"class": "c2"}, metric="sensitivity").n == (predictions.labels == 2).sum()
+    assert not set(table.metric) & {"specificity", "npv"}
+
+
+def test_one_fold_alone_has_pooled_rows_only() -> None:
+    assert set(evaluate(study(folds=1), resamples=0).fold) == {"all"}
+
+
+def test_the_same_records_of_several_folds_are_never_pooled() -> None:
+    parts = [attrs.evolve(study(), fold=np.full(80, fold)) for fold in (0, 1)]
+    mean = Predictions.mean_of_folds(parts)
+    assert set(evaluate(mean, resamples=0).fold) == {"mean"}
+    assert set(evaluate(Predictions.concat([*parts, mean]), resamples=0).fold) == {"mean", "0", "1"}
+
+
+def test_a_part_with_one_class_has_nan_in_place_of_a_crash() -> None:
+    predictions = study(folds=1).take(np.flatnonzero(study().labels == 0))
+    table = evaluate(predictions, resamples=20)
+    assert np.isnan(row(table, metric="roc_auc").value)
+    assert np.isfinite(row(table, metric="accuracy").high)
+
+
+def test_one_group_has_values_without_intervals() -> None:
+    table = evaluate(attrs.evolve(study(folds=1), groups=["p"] * 80), resamples=20)
+    assert table.value.notna().all()
+    assert table[["low", "high"]].isna().all(axis=None)
+
+
+def test_missing_thresholds_and_negative_resamples_are_refused() -> None:
+    thresholds = [threshold for threshold in fitted(study()) if threshold.model == "0"]
+    with pytest.raises(ConfigError, match="'thresholds' must have 'max_f1' of model '1'; there are those of '0'"):
+        evaluate(study(), thresholds)
+    with pytest.raises(ConfigError, match="'resamples' must be a whole number of at least 0, got -1"):
+        evaluate(study(), resamples=-1)

@@ -1,0 +1,85 @@
+"""Intervals are resampled by group, reproducible, and cover the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgcls.evaluation import intervals
+from imgcls.evaluation.arrays import Floats
+from imgcls.evaluation.intervals import interval, percentiles, resampled, units, weights
+
+
+def shares(hits: Floats) -> intervals.Statistic:
+    return lambda rows: (rows @ hits / rows.sum(axis=1))[:, None]
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=20), st.integers(0, 100))
+@settings(deadline=None)
+def test_groups_are_drawn_whole_and_as_many_as_there_are(groups: list[str], seed: int) -> None:
+    owners = units(np.array(groups), len(groups))
+    (block,) = weights(owners, resamples=5, seed=seed)
+    for owner in range(owners.max() + 1):
+        assert (np.ptp(block[:, owners == owner], axis=1) == 0).all()
+    firsts = np.unique(owners, return_index=True)[1]
+    assert (block[:, firsts].sum(axis=1) == len(firsts)).all()
+
+
+def test_draws_do_not_depend_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    owners = units(None, 50)
+    whole = np.concatenate(list(weights(owners, resamples=40, seed=3)))
+    monkeypatch.setattr(intervals, "_BLOCK", 350)
+    blocks = list(weights(owners, resamples=40, seed=3))
+    assert [len(block) for block in blocks] == [7, 7, 7, 7, 7, 5]
+    assert np.array_equal(np.concatenate(blocks), whole)
+
+
+def test_the_interval_is_the_percentiles_of_repeated_draws() -> None:
+    hits = np.random.default_rng(0).random(30)
+    values = resampled(shares(hits), units(None, 30), resamples=500, seed=1)
+    low, high = interval(shares(hits), num_records=30, resamples=500, seed=1)
+    assert [low.item(), high.item()] == pytest.approx(np.percentile(values, [2.5, 97.5]))
+
+
+def test_the_spread_is_that_of_the_mean() -> None:
+    hits = np.random.default_rng(0).random(400)
+    values = resampled(shares(hits), units(None, 400), resamples=4000, seed=0)
+    assert values.std() == pytest.approx(hits.std() / 20, rel=0.05)
+
+
+def test_one_group_has_no_interval() -> None:
+    low, high = interval(shares(np.arange(3.0)), num_records=3, groups=np.array(["a", "a", "a"]))
+    assert np.isnan([low, high]).all()
+
+
+def test_few_nan_resamples_are_left_out_and_many_void_the_interval() -> None:
+    values = np.tile(np.arange(100.0)[:, None], 2)
+    values[:5, 0] = values[:6, 1] = np.nan
+    low, high = percentiles(values)
+    assert low[0] == pytest.approx(np.percentile(np.arange(5, 100), 2.5))
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def studies(num_studies: int) -> tuple[float, float]:
+    """Coverage by group and by record in studies of 60 groups with 5 records each.
+
+    The chance of a hit differs by group, uniform from 0.5 to 1, so its mean is 0.75.
+    """
+    rng = np.random.default_rng(0)
+    groups = np.arange(60).repeat(5).astype(str)
+    covered = np.zeros((num_studies, 2))
+    for study in range(num_studies):
+        hits = (rng.random(300) < rng.uniform(0.5, 1, size=60).repeat(5)).astype(np.float64)
+        for column, owners in enumerate((groups, None)):
+            low, high = interval(shares(hits), num_records=300, groups=owners, resamples=300, seed=study)
+            covered[study, column] = low.item() <= 0.75 <= high.item()
+    by_group, by_record = covered.mean(axis=0)
+    return by_group, by_record
+
+
+def test_intervals_by_group_cover_the_truth_and_those_by_record_less() -> None:
+    by_group, by_record = studies(200)
+    assert 0.88 <= by_group <= 0.99
+    assert by_record < by_group
