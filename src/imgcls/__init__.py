@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from imgcls.models.base import Backbone as Backbone
     from imgcls.models.base import Classifier as Classifier
     from imgcls.models.base import Facts as Facts
-    from imgcls.models.head import Head as Head
     from imgcls.models.base import backbones as backbones
+    from imgcls.models.head import Head as Head
     from imgcls.run import Run as Run
     from imgcls.run import load_run as load_run
     from imgcls.search.base import SearchBackend as SearchBackend

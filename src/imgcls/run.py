@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import attrs
 import numpy as np
 
 import imgcls
+from imgcls.core.dumping import spec_of
 from imgcls.core.errors import ConfigError, DataError, RunError, nearest
 from imgcls.core.folders import read_json, sha256, write_json
 from imgcls.data.dataset import Dataset
@@ -18,13 +20,20 @@ from imgcls.data.folds import Folds
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.results import load_thresholds
 from imgcls.evaluation.thresholds import Threshold
+from imgcls.explain.base import Attributions, Explainer, explainers
+from imgcls.inference.explaining import choose, draw, explain
 from imgcls.inference.predictor import Predictor
 from imgcls.inference.saved import SavedModel
+from imgcls.models.base import Classifier
+from imgcls.report.page import Content, write_page
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Run", "finish_run", "load_run"]
+
+#: So many explained images keep the page below 10 MB.
+_MAX_PICTURES = 40
 
 #: Raised when the layout of the folder changes.
 SCHEMA = 1
@@ -163,6 +172,93 @@ class Run:
             A row an image: `path`, `prob_<class>` of each class, `decision`.
         """
         return self.predictor.predict(paths, threshold=threshold)
+
+    def explain(
+        self,
+        method: str | dict[str, Any] | Explainer = "grad-cam",
+        *,
+        split: str = "test",
+        limit: int = 16,
+        errors: bool = False,
+    ) -> Attributions:
+        """Explain predictions by the models that made them, and draw panels.
+
+        Panels, maps and an index go to `attributions/<method>-<split>` in the run's folder.
+
+        Args:
+            method: An explainer's name, spec, or an explainer.
+            split: `val` or `test`.
+            limit: How many records at most.
+            errors: Whether to take the worst errors instead of an even sample.
+
+        Returns:
+            The attributions, in the order of the index.
+
+        Raises:
+            RunError: if there is nothing to explain, such as no errors.
+            UnsupportedModelError: if the method cannot treat the model; with the reason.
+        """
+        explainer = explainers.create(method)
+        predictions = self.predictions(split)
+        chosen = choose(predictions, self.thresholds, self.model.decision, limit=limit, errors=errors)
+        if not len(chosen):
+            raise RunError(f"the {split} records must have errors to explain, got none; leave 'errors' out")
+        picked = predictions.take(chosen)
+        data = self._test if split == "test" and self._test is not None else self.data
+        num_folds = self.facts["num_folds"]
+        found = explain(picked, data, explainer, self.model, self.classifier, num_folds=num_folds)
+        name = spec_of(explainer).get("name", type(explainer).__name__)
+        folder = self.folder / "attributions" / f"{name}-{split}{'-errors' if errors else ''}"
+        shutil.rmtree(folder, ignore_errors=True)
+        draw(folder, found, picked, data, self.model, thresholds=self.thresholds, rule=self.model.decision, method=name)
+        found.save(folder / "maps.npz")
+        return found
+
+    def classifier(self, fold: int) -> Classifier:
+        """Load the model of one fold.
+
+        Args:
+            fold: Its number.
+
+        Returns:
+            The classifier in evaluation mode, on the CPU.
+        """
+        return self.model.classifier(self._fold_folders()[fold])
+
+    def report(self) -> Path:
+        """Write the HTML page of the run, with what was explained so far.
+
+        Returns:
+            The file, `report.html` in the run's folder.
+        """
+        path = self.folder / "report.html"
+        tested = (self.folder / "predictions_test.npz").exists()
+        content = Content(
+            name=self.folder.name,
+            facts=self.facts,
+            metrics=self.metrics,
+            history=self.history,
+            predictions=self.predictions("test" if tested else "val"),
+            thresholds=self.thresholds,
+            decision=self.model.decision,
+            evaluation=read_json(self.folder / "evaluation.json"),
+            balance=read_json(self.folder / "splits.json")["balance"],
+            environment=read_json(self.folder / "environment.json"),
+            config=(self.folder / "config.yaml").read_text(encoding="utf-8"),
+            pictures=self._pictures(),
+        )
+        write_page(path, content)
+        return path
+
+    def _pictures(self) -> list[tuple[Path, str]]:
+        import pandas as pd
+
+        found = []
+        for index in sorted(self.folder.glob("attributions/*/index.csv")):
+            for _, row in pd.read_csv(index, dtype=str).iterrows():
+                caption = f"{row['method']}: {row['id']}, true {row['label']}, decided {row['decision']}"
+                found.append((index.parent / row["file"], f"{caption} (p = {float(row['prob']):.2f})"))
+        return found[:_MAX_PICTURES]
 
     def _fold_folders(self) -> list[Path]:
         return [self.folder / f"fold_{number}" for number in range(self.facts["num_folds"])]

@@ -162,6 +162,11 @@ class Trainer:
         self.balancer.weights(self.data.labels, self.data.classes)  # names of classes are checked before training
         parse_rule(self.decision)
 
+    @property
+    def monitored(self) -> str:
+        """The metric that chooses the checkpoint."""
+        return self.monitor or ("roc_auc" if self.data.positive is None else "average_precision")
+
     @classmethod
     def from_config(cls, options: Mapping[str, Any]) -> Trainer:
         """Make a Trainer from plain values, such as those of a YAML file.
@@ -259,7 +264,7 @@ class Trainer:
             stages=self.stages,
             optimizer=self.optimizer,
             schedule=self.schedule,
-            monitor=self.monitor or ("roc_auc" if self.data.positive is None else "average_precision"),
+            monitor=self.monitored,
             early_stopping=self.early_stopping,
             batch_size=self.batch_size,
             seed=self.seed,
@@ -295,14 +300,13 @@ class Trainer:
         rules = [self.decision] if self.data.positive is not None else []
         tests = [result.test for result in results if result.test is not None]
         conclude(folder, [result.val for result in results], tests, fixed=fixed, rules=rules, seed=self.seed)
-        monitor = self.monitor or ("roc_auc" if self.data.positive is None else "average_precision")
         finish_run(
             folder,
             num_folds=len(results),
             fingerprint=self.data.fingerprint,
             root=self.data.root,
             positive_given=self.data.positive_given,
-            monitor=monitor,
-            objective=[result.best.val[monitor] for result in results],
+            monitor=self.monitored,
+            objective=[result.best.val[self.monitored] for result in results],
             seconds=round(seconds, 1),
         )

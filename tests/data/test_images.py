@@ -31,7 +31,8 @@ def saved(path: Path, pixels: NDArray[Any] = GRADIENT, *, mode: str | None = Non
     "name", ["a.png", "a.bmp", "a.tif", "a.webp", "a.jpg", "png_named.jpg"], ids=lambda name: name.split(".")[-1]
 )
 def test_formats_are_read(tmp_path: Path, name: str) -> None:
-    options = {".webp": {"lossless": True}, ".jpg": {"quality": 100, "subsampling": 0}}.get(name[1:], {})
+    kinds: dict[str, Any] = {".webp": {"lossless": True}, ".jpg": {"quality": 100, "subsampling": 0}}
+    options = kinds.get(name[1:], {})
     file = saved(tmp_path / name, format="PNG" if name.startswith("png") else None, **options)
     error = np.abs(images.read(file, NATIVE).astype(int) - GRADIENT)
     assert error.max() <= (4 if name == "a.jpg" else 0)
@@ -55,7 +56,7 @@ HELD: dict[int, Any] = {
 def test_images_stand_upright_however_the_camera_was_held(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"lossless": True} if suffix == "webp" else {}
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
     file = saved(tmp_path / f"a.{suffix}", np.ascontiguousarray(HELD[orientation](GRADIENT)), exif=exif, **options)
     assert np.array_equal(images.read(file, NATIVE), GRADIENT)
     assert np.array_equal(images.original(file), GRADIENT)
@@ -91,9 +92,7 @@ def test_palette_with_a_transparent_colour(tmp_path: Path) -> None:
     [("CMYK", "tif", 1), ("CMYK", "jpg", 12), ("YCbCr", "jpg", 12), ("P", "png", 60), ("RGBA", "png", 0)],
 )
 def test_other_modes_become_colours(tmp_path: Path, mode: str, suffix: str, tolerance: int) -> None:
-    read = images.read(
-        saved(tmp_path / f"a.{suffix}", mode=mode, **({"quality": 100} if suffix == "jpg" else {})), NATIVE
-    )
+    read = images.read(saved(tmp_path / f"a.{suffix}", mode=mode, quality=100), NATIVE)
     assert np.abs(read.astype(int) - GRADIENT).max() <= tolerance
 
 
@@ -170,7 +169,7 @@ def written(path: Path, content: bytes) -> Path:
 
 
 def wrong_exif(path: Path) -> Path:
-    return saved(path, exif=b"Exif\0\0nonsense that is no TIFF header")
+    return saved(path, format="PNG", exif=b"Exif\0\0nonsense that is no TIFF header")
 
 
 @pytest.mark.parametrize(
@@ -179,16 +178,18 @@ def wrong_exif(path: Path) -> Path:
         (lambda path: path, "must exist, got no such file"),
         (lambda path: written(path, b""), "must be readable, got an empty file"),
         (lambda path: written(path, b"no image"), "must be readable, got no image of a known format"),
-        (lambda path: written(path, b"GIF89a\1\0\1\0\0\0\0;"), "got no image of a known format"),
+        (lambda path: written(path, b"GIF89a\1\0\1\0\0\0\0;"), "must be readable, got no image of a known format"),
         (truncated, "must be readable, got an error: .*truncated"),
-        (lambda path: png_header(path, 8100), "at most 64 megapixels, got 8100 x 8100; cut it into tiles"),
+        (lambda path: png_header(path, 8100), "must have at most 64 megapixels, got 8100 x 8100; cut it into tiles"),
         (
             lambda path: saved(path, np.ones((4, 4), np.uint16), format="PNG"),
             "must have 8 bits a channel, got mode 'I;16'",
         ),
-        (lambda path: saved(path, np.ones((4, 4), np.float32), format="TIFF"), "got mode 'F'; scale it to 8 bits"),
-        (lambda path: saved(path, mode="LAB", format="TIFF"), "must be readable, got an error"),
         (wrong_exif, "must be readable, got an error: not a TIFF file"),
+        (
+            lambda path: saved(path, np.ones((4, 4), np.float32), format="TIFF"),
+            "must .* got mode 'F'; scale it to 8 bits",
+        ),
     ],
 )
 def test_bad_file_is_an_error_with_its_name(tmp_path: Path, make: Any, message: str) -> None:
@@ -197,9 +198,9 @@ def test_bad_file_is_an_error_with_its_name(tmp_path: Path, make: Any, message: 
 
 
 @pytest.mark.parametrize("side", [10_000, 20_000])
-@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bomb_is_refused_from_its_header(tmp_path: Path, side: int) -> None:
-    with pytest.raises(DecodeError, match=f"at most 64 megapixels|exceeds limit of .* pixels"):
+    with pytest.raises(DecodeError, match=r"at most 64 megapixels|exceeds limit of \d+ pixels"):
         images.read(png_header(tmp_path / "a.png", side), NATIVE)
 
 
@@ -220,7 +221,10 @@ def test_folder_named_like_an_image_is_refused(tmp_path: Path) -> None:
         ({"mean": 0.5}, "'mean' and 'std' must be given together"),
         ({"mean": 0.5, "std": 0.5}, r"'mean' must have 3 numbers, one a channel, got \(0.5,\)"),
         ({"mean": 0.5, "std": 0, "channels": 1}, r"'std' must be above 0, got \(0.0,\)"),
-        ({"mean": ["x"] * 3, "std": [1] * 3}, "'mean' must"),
+        ({"mean": ["x"] * 3, "std": [1] * 3}, r"'mean' must be one finite number a channel, got \['x', 'x', 'x'\]"),
+        ({"mean": "abc", "std": "abc"}, "'mean' must be one finite number a channel, got 'abc'"),
+        ({"mean": [0] * 3, "std": [float("nan")] * 3}, "'std' must be one finite"),
+        ({"channels": True}, "'channels' must be an int, got True"),
     ],
 )
 def test_wrong_spec_is_refused(options: dict[str, Any], message: str) -> None:

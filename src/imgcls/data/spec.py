@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import attrs
@@ -27,9 +27,19 @@ def _pair(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _floats(value: Any) -> Any:
-    if isinstance(value, int | float):
-        return (float(value),)
-    return tuple(map(float, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    values = (value,) if isinstance(value, int | float) else options.texts(value)
+    return tuple(map(float, values)) if _numeric(values) else value
+
+
+def _numeric(values: Any) -> bool:
+    return isinstance(values, tuple) and all(
+        isinstance(value, int | float) and math.isfinite(value) for value in values
+    )
+
+
+def _numbers(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    if not _numeric(value):
+        raise options.rejected(field.name, "be one finite number a channel", value)
 
 
 @attrs.frozen(kw_only=True)
@@ -51,11 +61,15 @@ class ImageSpec:
     """
 
     size: tuple[int, int] = attrs.field(default=(224, 224), converter=_size, validator=_pair)
-    channels: int = attrs.field(default=3)
+    channels: int = attrs.field(default=3, validator=options.instance(int))
     fit: str = attrs.field(default="stretch", validator=options.choice(*FITS))
     interpolation: str = attrs.field(default="bilinear", validator=options.choice(*INTERPOLATIONS))
-    mean: tuple[float, ...] | None = attrs.field(default=None, converter=attrs.converters.optional(_floats))
-    std: tuple[float, ...] | None = attrs.field(default=None, converter=attrs.converters.optional(_floats))
+    mean: tuple[float, ...] | None = attrs.field(
+        default=None, converter=attrs.converters.optional(_floats), validator=options.optional(_numbers)
+    )
+    std: tuple[float, ...] | None = attrs.field(
+        default=None, converter=attrs.converters.optional(_floats), validator=options.optional(_numbers)
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.channels not in {1, 3}:

@@ -37,6 +37,10 @@ def _bools(values: npt.ArrayLike) -> Bools:
     return np.asarray(values, dtype=np.bool_)
 
 
+def _mapping(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(values)
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Attributions:
     """Relevance maps of B images, raw: nothing in here is scaled for display.
@@ -66,7 +70,7 @@ class Attributions:
     score: Floats = attrs.field(converter=_floats)
     conserved: Floats | None = attrs.field(default=None, converter=attrs.converters.optional(_floats))
     valid: Bools = attrs.field(converter=_bools)
-    provenance: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
+    provenance: Mapping[str, Any] = attrs.field(factory=dict, converter=_mapping)
 
     def __attrs_post_init__(self) -> None:
         for name, axes in _COLUMNS.items():
@@ -113,7 +117,7 @@ class Attributions:
                     f"got {parts[0]._kind()} and {part._kind()}"
                 )
         columns = [part._columns() for part in parts]
-        joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+        joined: dict[str, Any] = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
         return attrs.evolve(parts[0], **joined)
 
     def save(self, path: Path | str) -> None:
@@ -124,7 +128,7 @@ class Attributions:
         """
         provenance = np.asarray(json.dumps(self.provenance))
         with whole(Path(path)) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, provenance=provenance, **self._columns())
+            np.savez_compressed(file, provenance=provenance, **self._columns())
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

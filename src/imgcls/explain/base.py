@@ -105,7 +105,7 @@ class Explainer(Plugin):
             logits=logits.cpu(),
             target=target.cpu(),
             score=score.cpu(),
-            conserved=None if conserved is None else conserved.cpu(),
+            conserved=None if conserved is None else conserved.to(torch.float32).cpu(),
             valid=(finite & (native != 0).any(dim=(1, 2))).cpu(),
             provenance=self._provenance(layer),
         )

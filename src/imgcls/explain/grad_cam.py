@@ -99,4 +99,4 @@ def _folded(tokens: Tensor, size: torch.Size) -> Tensor:
             f"'model' must have tokens that fill a grid of the shape of the image, got {number} tokens for "
             f"{size[0]} x {size[1]} pixels; use a size that the patches divide"
         )
-    return tokens.transpose(1, 2).unflatten(2, (height, number // height))
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, height, number // height)

@@ -21,6 +21,7 @@ LOW, HIGH = 0.8, 1.25
 #: How far the merging of batch norms may move the logits, relative to the largest.
 _TOLERANCE = 1e-3
 
+_UNKNOWN = "no operation between modules explains it; convolutions without a positive part (depthwise ones) lose some"
 _REMEDY = "use 'grad-cam', or a network that it suits: a ResNet or VGG of torchvision, or 'small-cnn'"
 
 
@@ -75,8 +76,7 @@ class LrpZennit(Explainer):
             maps = _relevance(model, images, target, logits)
             ratio = _ratio(maps, scores(logits, target))
             if not LOW <= ratio <= HIGH:
-                causes = unruled(model, images)
-                raise _refusal(model, f"a ratio of {ratio:.4g}", "; ".join(causes) or "no single operation found")
+                raise _refusal(f"a ratio of {ratio:.4g}", ", ".join(unruled(model, images)) or _UNKNOWN)
         return maps
 
 
@@ -87,7 +87,7 @@ def _merge_batch_norms(model: nn.Module) -> None:
     try:
         merged = SequentialMergeBatchNorm().apply(model)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise _refusal(model, "batch norms that cannot be merged", str(error)) from error
+        raise _refusal("batch norms that cannot be merged", str(error)) from error
     for one in merged:
         # Zennit up to 0.5.1 leaves it, which changes the output: by 12 % on EfficientNets, where it is large.
         one.batch_norm.eps = 0.0
@@ -106,32 +106,31 @@ def _composite() -> Any:
 def _relevance(model: nn.Module, images: Tensor, target: Tensor, expected: Tensor) -> Tensor:
     try:
         logits: Tensor = model(images)
-        _check_same(model, logits, expected)
+        _check_same(logits, expected)
         column = target[:, None] if logits.shape[1] > 1 else torch.zeros_like(target[:, None])
         start = torch.zeros_like(logits).scatter(1, column, scores(logits, target)[:, None])
         (relevance,) = torch.autograd.grad(logits, images, start.detach())
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise _refusal(model, f"{type(error).__name__} from zennit", str(error)) from error
+        raise _refusal(f"{type(error).__name__} from zennit", str(error)) from error
     return relevance.sum(dim=1)
 
 
 # Merging goes by the order in which modules were assigned, which need not be the order in which they run.
-def _check_same(model: nn.Module, logits: Tensor, expected: Tensor) -> None:
-    error = float((logits - expected).abs().max() / expected.abs().max())
+def _check_same(logits: Tensor, expected: Tensor) -> None:
+    error = float((logits.detach() - expected).abs().max() / expected.abs().max())
     if error > _TOLERANCE:
-        raise _refusal(model, f"logits changed by {error:.2g}", "batch norms follow layers that run elsewhere")
+        raise _refusal(f"logits changed by {error:.2g}", "batch norms follow layers that run elsewhere")
 
 
 # The median, since of one image the score may happen to be nearly zero.
 def _ratio(maps: Tensor, score: Tensor) -> float:
-    ratio = maps.sum(dim=(1, 2), dtype=torch.float64) / score
+    ratio = maps.detach().sum(dim=(1, 2), dtype=torch.float64) / score
     return float(ratio.nan_to_num(nan=torch.inf).median())
 
 
-def _refusal(model: nn.Module, got: str, cause: str) -> UnsupportedModelError:
-    kind = type(getattr(model, "body", model)).__name__
+def _refusal(got: str, cause: str) -> UnsupportedModelError:
     return UnsupportedModelError(
-        f"'model' must conserve relevance within {LOW} to {HIGH} for LrpZennit, got {got} on {kind}: {cause}; {_REMEDY}"
+        f"'model' must conserve relevance within {LOW} to {HIGH} under zennit's rules, got {got}: {cause}; {_REMEDY}"
     )

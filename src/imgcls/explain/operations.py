@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -55,15 +54,7 @@ def unruled(model: nn.Module, images: Tensor) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    found = [f"{len(owners)} x {cause} in {listing(sorted(set(owners)), limit=3)}" for cause, owners in watch.items()]
-    return found + _loose_batch_norms(model)
-
-
-# A merged batch norm has no eps left, see lrp_zennit.
-def _loose_batch_norms(model: nn.Module) -> list[str]:
-    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
-    loose = [type(module).__name__ for module in model.modules() if isinstance(module, kinds) and module.eps]
-    return [f"{len(loose)} x batch norm that is not merged, in {listing(sorted(set(loose)))}"] if loose else []
+    return [f"{len(owners)} x {cause} in {listing(sorted(set(owners)), limit=3)}" for cause, owners in watch.items()]
 
 
 class _Watch(TorchFunctionMode):
@@ -73,9 +64,10 @@ class _Watch(TorchFunctionMode):
         self._found: dict[str, list[str]] = defaultdict(list)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = str(getattr(func, "__name__", "")).strip("_").removeprefix("i").removeprefix("r")
+        name = str(getattr(func, "__name__", "")).strip("_")
         signals = [arg for arg in args if isinstance(arg, Tensor) and arg.requires_grad]
-        cause = _SINGLES.get(name) or (_PAIRS.get(name) if len(signals) > 1 else None)
+        # x += y and y + x arrive as __iadd__ and __radd__.
+        cause = _SINGLES.get(name) or (_PAIRS.get(name.lstrip("ir")) if len(signals) > 1 else None)
         if cause is not None:
             self._found[cause].append(self._inside[-1] if self._inside else "forward")
         return func(*args, **(kwargs or {}))

@@ -40,14 +40,15 @@ def resolve(target: Target, logits: Tensor) -> Tensor:
     """
     if target is None:
         return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
-    chosen = _whole_numbers(target)
-    num_images, num_classes = len(logits), max(logits.shape[1], 2)
-    if len(chosen) not in {num_images, 1} or (len(chosen) == 1 and not _is_one(target) and num_images != 1):
-        raise ConfigError(f"'target' must have one class per image, {num_images} in all, got {len(chosen)} of them")
-    for value in chosen:
-        if not 0 <= value < num_classes:
-            raise rejected("target", f"be a class from 0 to {num_classes - 1}", value)
-    return torch.tensor(chosen, device=logits.device).expand(num_images).clone()
+    classes = max(logits.shape[1], 2)
+    values = target.tolist() if isinstance(target, Tensor | np.ndarray) else target
+    if isinstance(values, Sequence) and not isinstance(values, str):
+        chosen = [_class(value, classes) for value in values]
+    else:
+        chosen = [_class(values, classes)] * len(logits)
+    if len(chosen) != len(logits):
+        raise ConfigError(f"'target' must have one class per image, {len(logits)} in all, got {len(chosen)} of them")
+    return torch.tensor(chosen, device=logits.device)
 
 
 def scores(logits: Tensor, target: Tensor) -> Tensor:
@@ -70,16 +71,11 @@ def scores(logits: Tensor, target: Tensor) -> Tensor:
     return logits.gather(1, target[:, None])[:, 0]
 
 
-def _is_one(target: Target) -> bool:
-    return np.ndim(target.detach().cpu() if isinstance(target, Tensor) else target) == 0  # type: ignore[arg-type]
-
-
-def _whole_numbers(target: Any) -> list[int]:
-    values = target.tolist() if isinstance(target, Tensor | np.ndarray) else target
-    values = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+def _class(value: Any, classes: int) -> int:
     try:
-        if any(isinstance(value, bool) for value in values):
-            raise TypeError
-        return [operator.index(value) for value in values]
+        number = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        raise rejected("target", "be None, a class or one class per image", target) from None
+        number = -1
+    if not 0 <= number < classes:
+        raise rejected("target", f"be None, or classes from 0 to {classes - 1}", value)
+    return number

@@ -17,6 +17,9 @@ from imgcls.models.weights import load_weights, offline_error, read_weights
 
 __all__ = ["TorchvisionBackbone"]
 
+#: Models that want images from -1 to 1 and have auxiliary outputs.
+_INCEPTIONS = ("googlenet", "inception_v3")
+
 
 def _known(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
     import torchvision
@@ -71,7 +74,9 @@ class TorchvisionBackbone(Backbone):
         if in_channels == 1:
             _grey(model)
         layer = _last_map(model, torch.rand(2, in_channels, *image_size))
-        return model, Facts(num_features=int(num_features), target_layer=layer)
+        facts = Facts(num_features=int(num_features), target_layer=layer)
+        half = (0.5, 0.5, 0.5)
+        return model, attrs.evolve(facts, mean=half, std=half) if self.model in _INCEPTIONS else facts
 
     def _create(self, image_size: tuple[int, int], *, pretrained: bool) -> Any:
         import torchvision
@@ -79,15 +84,24 @@ class TorchvisionBackbone(Backbone):
         arguments: dict[str, Any] = {"weights": "DEFAULT" if pretrained else None, **self.options}
         if self.model.startswith("vit_"):
             arguments.setdefault("image_size", image_size[0])
-        if self.model in {"googlenet", "inception_v3"} and not pretrained:
-            # Without auxiliary outputs, which only training from scratch in the original way wants.
-            arguments = {"aux_logits": False, "init_weights": True, **arguments}
+        if self.model in _INCEPTIONS:
+            arguments = {"transform_input": False, **({} if pretrained else {"init_weights": True}), **arguments}
         try:
-            return torchvision.models.get_model(self.model, **arguments)
-        except TypeError as error:
+            model = torchvision.models.get_model(self.model, **arguments)
+            return _without_auxiliaries(model) if self.model in _INCEPTIONS else model
+        except (TypeError, ValueError) as error:
             raise ConfigError(f"'options' must suit {self.model!r}, got {dict(self.options)!r}; {error}") from error
         except OSError as error:
             raise offline_error(f"torchvision/{self.model}", error) from error
+
+
+# Only training from scratch in the original way wants them.
+def _without_auxiliaries(model: Any) -> Any:
+    model.aux_logits = False
+    for name, _ in list(model.named_children()):
+        if name.lower().startswith("aux"):
+            setattr(model, name, None)
+    return model
 
 
 def _last_linear(model: nn.Module) -> str:

@@ -39,7 +39,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"'weights' must name a file of tensors alone, got {str(path)!r}; {error}") from error
+        # Not the text of torch, which advises to run what the file holds.
+        text = f"'weights' must name a file of tensors alone, got {str(path)!r}; save the weights as safetensors"
+        raise WeightsError(text) from error
     except Exception as error:  # safetensors has an error class of its own that derives from Exception
         raise WeightsError(f"'weights' must name an undamaged file, got {str(path)!r}; {error}") from error
     return _tensors(content, path)

@@ -71,7 +71,7 @@ def allocate(counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.ran
         parts[units[: dealt.sum()]] = np.repeat(np.arange(len(shares)), dealt)
         held += dealt[:, None] * kinds[index]
         rest += units[dealt.sum() :].tolist()
-    for unit in sorted(rest, key=lambda unit: -int(counts[unit].sum())):
+    for unit in sorted(rng.permutation(rest).tolist(), key=lambda unit: -int(counts[unit].sum())):
         parts[unit] = best = _nearest_part(counts[unit], held - wanted, totals, shares)
         held[best] += counts[unit]
     return parts
