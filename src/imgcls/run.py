@@ -38,6 +38,9 @@ _MAX_PICTURES = 40
 #: Raised when the layout of the folder changes.
 SCHEMA = 1
 
+#: What `run.json` has in every version.
+_NEEDED = {"schema", "checksums", "fingerprint", "num_folds", "root", "positive_given"}
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class Run:
@@ -147,13 +150,19 @@ class Run:
         Raises:
             RunError: if there is no such number.
         """
-        table = self.metrics
-        table = table[(table["split"] == split) & (table["class"] == "") & (table["threshold"] == threshold)]
-        pooled = table["fold"].isin(["mean"] if "mean" in set(table["fold"]) else ["all"])
-        found = table[pooled & (table["metric"] == metric)]
-        if found.empty:
-            raise RunError(f"'metric' must be one of the run, got {metric!r}; {nearest(metric, set(table['metric']))}")
-        row = found.iloc[0]
+        table = self.metrics[self.metrics["class"] == ""]
+        for column, wanted in (("split", split), ("threshold", threshold), ("metric", metric)):
+            known = set(table[column])
+            if wanted not in known:
+                raise RunError(f"'{column}' must be one of the run, got {wanted!r}; {nearest(wanted, known)}")
+            table = table[table[column] == wanted]
+        rows = {row["fold"]: row for row in table.to_dict("records")}
+        row = rows.get("mean", rows.get("all"))
+        if row is None:
+            raise RunError(
+                f"'split' must have numbers over all folds, got {split!r}, where a record may belong to several folds; "
+                "'metrics' has those of each fold"
+            )
         return float(row["value"]), float(row["low"]), float(row["high"])
 
     @functools.cached_property
@@ -269,10 +278,10 @@ def _manifest_data(path: Path, root: Path, facts: dict[str, Any], model: SavedMo
 
     columns = set(pd.read_csv(path, nrows=0).columns)
     named = {name: name for name in ("group", "split") if name in columns}
-    positive = model.positive if facts["positive_given"] else None
-    return Dataset.from_csv(
-        path, root=root, image="id", label="label", classes=model.classes, positive=positive, **named
+    data = Dataset.from_csv(
+        path, root=root, image="id", label="label", classes=model.classes, positive=model.positive, **named
     )
+    return attrs.evolve(data, positive_given=facts["positive_given"])
 
 
 def load_run(
@@ -297,6 +306,8 @@ def load_run(
         what = "an unfinished one" if (folder / "config.yaml").exists() else "none"
         raise RunError(f"'path' must name the folder of a finished run, got {what} at {str(folder)!r}")
     facts = read_json(folder / "run.json")
+    if not isinstance(facts, dict) or not facts.keys() >= _NEEDED:
+        raise RunError(f"'path' must name the folder of a run, got a damaged 'run.json' in {str(folder)!r}")
     if facts["schema"] > SCHEMA:
         raise RunError(f"run {str(folder)!r} must be of schema {SCHEMA} or older, got {facts['schema']}; update imgcls")
     for name, checksum in facts["checksums"].items():

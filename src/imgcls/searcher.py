@@ -95,6 +95,20 @@ class Searcher:
                 say(f"Trial {trial.number}: {outcome.state} {_shown(outcome)} {dict(trial.params)}")
             return self._finish(study)
 
+    def load(self, entry: Entry) -> Run:
+        """Open the run of a trial.
+
+        Args:
+            entry: The trial.
+
+        Returns:
+            Its run.
+        """
+        return load_run(self._folder(entry.trial), data=self.trainer.data)
+
+    def _folder(self, trial: Trial) -> Path:
+        return self.out / f"trial_{trial.number:04d}"
+
     def _try(self, trial: Trial) -> Outcome:
         try:
             run = self._trained(trial)
@@ -106,7 +120,7 @@ class Searcher:
         return Outcome("complete", values=float(np.mean(values)))
 
     def _trained(self, trial: Trial) -> Run:
-        folder = self.out / f"trial_{trial.number:04d}"
+        folder = self._folder(trial)
         try:
             return load_run(folder, data=self.trainer.data)  # finished, but the study was ended before it was told
         except RunError:
@@ -156,8 +170,7 @@ class Search:
         Raises:
             ImgclsError: if no trial completed.
         """
-        winner = self._won()
-        return load_run(self.searcher.out / f"trial_{winner.trial.number:04d}", data=self.searcher.trainer.data)
+        return self.searcher.load(self._won())
 
     def best_trainer(self) -> Trainer:
         """Give the Trainer of the best trial.

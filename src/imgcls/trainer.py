@@ -14,7 +14,7 @@ from imgcls.balancing.balancer import Balancer
 from imgcls.core import config, options
 from imgcls.core.dumping import dump, spec_of
 from imgcls.core.environment import environment
-from imgcls.core.errors import ConfigError, DataError
+from imgcls.core.errors import ConfigError, DataError, RunError
 from imgcls.core.folders import hold, new_folder, write_json, write_text
 from imgcls.core.progress import say
 from imgcls.data.dataset import Dataset
@@ -75,8 +75,24 @@ def _early_stopping(value: Any) -> Any:
 
 def _test(_: Any, __: Any, value: Any) -> None:
     share = isinstance(value, float) and 0 < value < 1
-    if not (value is None or share or isinstance(value, Dataset) or value in {"auto", "predefined"}):
+    if not (value is None or share or isinstance(value, Dataset) or value in ("auto", "predefined")):
         raise options.rejected("test", "be 'auto', 'predefined', None, a share between 0 and 1 or a Dataset", value)
+
+
+def _monitor(_: Any, __: Any, value: Any) -> None:
+    if value is not None:
+        monitor_direction(value)
+
+
+def _decision(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    options.instance(str, int, float)(_, field, value)
+    with config.at("decision"):
+        parse_rule(value)
+
+
+def _functions(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, tuple) or not all(map(callable, value)):
+        raise options.rejected(field.name, "be a list of functions", value)
 
 
 @final
@@ -137,17 +153,19 @@ class Trainer:
     )
     optimizer: Optimizer = attrs.field(factory=AdamW, converter=to_optimizer, validator=options.instance(Optimizer))
     schedule: Schedule = attrs.field(factory=OneCycle, converter=to_schedule, validator=options.instance(Schedule))
-    monitor: str | None = attrs.field(default=None)
+    monitor: str | None = attrs.field(default=None, validator=[options.optional(options.instance(str)), _monitor])
     early_stopping: EarlyStopping | None = attrs.field(
         default=None,
         converter=_early_stopping,
         validator=options.optional(options.instance(EarlyStopping)),
     )
-    decision: str | float = attrs.field(default="max_f1")
+    decision: str | float = attrs.field(default="max_f1", validator=_decision)
     batch_size: int = attrs.field(default=32, validator=options.count(2))
     seed: int = attrs.field(default=42, validator=options.seed())
     out: str | None = attrs.field(default=None, converter=attrs.converters.optional(str))
-    callbacks: tuple[Callable[[EpochEnd], Any], ...] = attrs.field(default=(), converter=tuple)
+    callbacks: tuple[Callable[[EpochEnd], Any], ...] = attrs.field(
+        default=(), converter=options.texts, validator=_functions
+    )
     device: str = attrs.field(default="auto", validator=options.instance(str))
     precision: str = attrs.field(default="auto", validator=options.choice(*PRECISIONS))
 
@@ -157,10 +175,8 @@ class Trainer:
             raise DataError(f"'data' must have records of at least two classes, got {present}; add the others")
         if self.balancer.loss == "bce" and len(self.data.classes) != 2:
             raise ConfigError("'balancer.loss' must be 'cross-entropy' for more than two classes, got 'bce'")
-        if self.monitor is not None:
-            monitor_direction(self.monitor)
-        self.balancer.weights(self.data.labels, self.data.classes)  # names of classes are checked before training
-        parse_rule(self.decision)
+        with config.at("balancer"):  # names of classes are checked before training
+            self.balancer.weights(self.data.labels, self.data.classes)
 
     @property
     def monitored(self) -> str:
@@ -220,8 +236,8 @@ class Trainer:
         started = time.time()
         folds = self.folds()
         folder = new_folder(self.out)
+        recipe, model = self._prepare()
         with hold(folder / ".lock", timeout=0):
-            recipe, model = self._prepare()
             self._begin(folder, folds, model, recipe)
             results = [
                 train_fold(recipe, fold, number, folder / f"fold_{number}", label=f"Fold {number + 1}/{len(folds)}")
@@ -254,7 +270,8 @@ class Trainer:
         )
 
     def _recipe(self, store: Store, runtime: Runtime) -> Recipe:
-        test = self.test if isinstance(self.test, Dataset) else None
+        # Which class is positive is said by the set that trains, not by the numbers of the test set.
+        test = attrs.evolve(self.test, positive=self.data.positive) if isinstance(self.test, Dataset) else None
         return Recipe(
             dataset=self.data,
             batches=Batches.over(store, runtime),
@@ -289,6 +306,8 @@ class Trainer:
     def _begin(self, folder: Path, folds: Folds, model: SavedModel, recipe: Recipe) -> None:
         if self.data.positive is not None and not self.data.positive_given:
             say(f"Positive class: {self.data.positive} (the rarer one; name another with 'positive')")
+        if (folder / "config.yaml").exists():  # of another process, while this one prepared
+            raise RunError(f"'out' must be a new or empty folder, got {str(folder)!r}; choose another name")
         write_text(folder / "config.yaml", config.to_yaml(self.to_config()))
         runtime = attrs.asdict(recipe.batches.runtime)
         write_json(folder / "environment.json", {**environment(), "runtime": runtime, "seed": self.seed})

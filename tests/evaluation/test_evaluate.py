@@ -83,7 +83,7 @@ def test_groups_widen_the_interval_of_copied_records() -> None:
     whole = attrs.evolve(twice, groups=twice.ids)
     widths = [row(evaluate(p), metric="accuracy")[["low", "high"]].diff().iloc[1] for p in (once, twice, whole)]
     assert widths[1] < 0.85 * widths[0]
-    assert widths[2] == pytest.approx(widths[0], rel=0.15)
+    assert widths[2] == pytest.approx(widths[0], rel=0.3)
 
 
 def test_many_classes_have_rows_of_their_own() -> None:

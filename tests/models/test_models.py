@@ -26,10 +26,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 RESNET: dict[str, Any] = {"name": "test_resnet", "pretrained": False}
 SPECS: dict[str, tuple[Any, int]] = {
     "small-cnn": ({"name": "small-cnn", "base": 4, "depth": 3}, 16),
-    "resnet": (RESNET, 32),
+    "resnet": (RESNET, 64),
     "convnext": ({"name": "test_convnext", "pretrained": False}, 64),
     "vit": ({"name": "test_vit", "pretrained": False}, 32),
-    "efficientnet": ({"name": "test_efficientnet", "pretrained": False}, 32),
+    "efficientnet": ({"name": "test_efficientnet", "pretrained": False}, 64),
     "swin": ({"name": "timm", "model": "swin_tiny_patch4_window7_224", "pretrained": False,
               "options": {"depths": [1, 1], "embed_dim": 24, "num_heads": [2, 2]}}, 56),
     "torchvision": ({"name": "torchvision/shufflenet_v2_x0_5", "pretrained": False}, 32),
@@ -76,6 +76,24 @@ def test_target_layer_gives_a_map_of_the_layout(name: str) -> None:
     places = {"NCHW": shape[2:], "NHWC": shape[1:-1], "NLC": (shape[1] - model.facts.prefix_tokens,)}
     assert shape[0] == 2
     assert math.isqrt(math.prod(places[model.facts.layout])) ** 2 == math.prod(places[model.facts.layout]) > 1
+
+
+CAIT = {"depth": 1, "embed_dim": 16, "num_heads": 2, "depth_token_only": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "size", "facts"),
+    [
+        ("cait_xxs24_224", CAIT, (64, 64), ("model.blocks.0.norm1", "NLC", 0)),  # its class token joins later
+        ("mixer_s32_224", {}, (64, 64), ("maps", "NLC", 0)),  # tokens, though it is no transformer
+        ("test_vit", {}, (32, 64), ("model.blocks.5.norm1", "NLC", 1)),
+        ("test_vit", {}, (16, 16), (None, "NCHW", 0)),  # a single place is no map
+        ("crossvit_tiny_240", {}, (240, 240), (None, "NCHW", 0)),  # two maps of two sizes
+    ],
+)
+def test_layout_is_that_of_the_map(model: str, options: Any, size: tuple[int, int], facts: Any) -> None:
+    found = built({"name": model, "pretrained": False, "options": options}, image_size=size).facts
+    assert (found.target_layer, found.layout, found.prefix_tokens) == facts
 
 
 @pytest.mark.parametrize("name", ["small-cnn", "resnet", "vit", "torchvision"])
@@ -167,7 +185,7 @@ class Evil:
 
 def test_pickle_in_a_weights_file_is_never_run(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": Evil(tmp_path / "run")}}, tmp_path / "a.pth")
-    (tmp_path / "b.pth").write_bytes(pickle.dumps(Evil(tmp_path / "run")))
+    (tmp_path / "b.pth").write_bytes(pickle.dumps(Evil(tmp_path / "run"), protocol=2))
     for name in ("a.pth", "b.pth"):
         with pytest.raises(WeightsError, match="'weights' must name a file of tensors alone") as caught:
             read_weights(tmp_path / name)
@@ -267,8 +285,8 @@ def test_pretrained_inception_trains_without_auxiliary_outputs(monkeypatch: pyte
     resumed = built("torchvision/googlenet", image_size=(64, 64), initial=False)
     resumed.load_state_dict(loaded.state_dict())
     images = torch.rand(2, 3, 64, 64)
-    assert loaded(images).shape == (2, 3)
     assert torch.equal(loaded.eval()(images), resumed.eval()(images))
+    assert loaded.train()(images).shape == (2, 3)
     assert loaded.facts.mean == (0.5, 0.5, 0.5)
 
 

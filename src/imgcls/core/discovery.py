@@ -7,7 +7,6 @@ item inside a guard, and file by file where an item holds a broken one.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import glob
 import importlib.machinery
@@ -116,8 +115,10 @@ def _metadata_by_file(item: str) -> Iterator[tuple[ConfigParser, Any]]:
     pattern = os.path.join(glob.escape(item), "*-info", "entry_points.txt")
     for file in glob.glob(pattern):
         config = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
-        with contextlib.suppress(Exception):  # the broken file itself: its owner's plugins are lost, not ours
+        try:
             config.read(file, encoding="utf-8")
+        except Exception:  # noqa: S112 (the broken file itself: its owner's plugins are lost, not ours)
+            continue
         base = os.path.basename(os.path.dirname(file)).rsplit(".", 1)[0]
         yield config, entrypoints.Distribution.from_name_version(base)
 

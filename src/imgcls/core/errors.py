@@ -119,7 +119,7 @@ def nearest(name: str, options: Iterable[str]) -> str:
         A remedy to put after the semicolon of an error message.
 
     Examples:
-        >>> nearest("resnet81", ["resnet18", "resnet50", "vgg11"])
+        >>> nearest("resnet81", ["resnet18", "vgg11"])
         "did you mean 'resnet18'?"
         >>> nearest("x", ["uniform", "weighted"])
         "there are 'uniform', 'weighted'"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 import attrs
+import torch
 from torch import Tensor, nn
 
 from imgcls.core import options
@@ -64,7 +66,8 @@ class TimmBackbone(Backbone):
         model = self._create(in_channels, image_size, pretrained=pretrained and initial)
         if self.weights is not None and initial:
             self._load(model, in_channels)
-        return _Body(model), _facts(model)
+        body = _Body(model)
+        return body, _facts(body, torch.rand(1, in_channels, *image_size))
 
     def _create(self, in_channels: int, image_size: tuple[int, int], *, pretrained: bool) -> Any:
         import timm
@@ -107,15 +110,45 @@ class _Body(nn.Module):
         return features
 
 
-def _facts(model: Any) -> Facts:
-    facts = model.pretrained_cfg
-    width = int(getattr(model, "head_hidden_size", None) or model.num_features)
-    norm: dict[str, Any] = {"mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
-    blocks = getattr(model, "blocks", None)
-    tokens = getattr(model, "num_prefix_tokens", None)
-    if tokens is not None and blocks is not None:
-        # Of the last map only the class token has a gradient, so its patches are taken before attention.
-        layer = f"model.blocks.{len(blocks) - 1}.norm1"
-        return Facts(num_features=width, target_layer=layer, layout="NLC", prefix_tokens=tokens, **norm)
-    layout = "NHWC" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "NCHW"
-    return Facts(num_features=width, target_layer="maps", layout=layout, **norm)
+def _facts(body: _Body, probe: Tensor) -> Facts:
+    config = body.model.pretrained_cfg
+    width = int(getattr(body.model, "head_hidden_size", None) or body.model.num_features)
+    return Facts(num_features=width, mean=tuple(config["mean"]), std=tuple(config["std"]), **_target(body, probe))
+
+
+# Where the last feature map is and what its axes are, judged by a probe: models of timm do not all say it.
+def _target(body: _Body, probe: Tensor) -> dict[str, Any]:
+    tokens = getattr(body.model, "num_prefix_tokens", None)
+    inner = f"model.blocks.{len(getattr(body.model, 'blocks', ())) - 1}.norm1"
+    # Of the last map only the class token may have a gradient, so patches are taken before attention.
+    layer = inner if tokens is not None and inner in dict(body.named_modules()) else "maps"
+    shape = _shape(body, layer, probe)
+    if len(shape) == 4:
+        return {"target_layer": layer, "layout": getattr(body.model, "output_fmt", "NCHW")}
+    prefix = _prefix(shape[1], tokens or 0, probe.shape[-2:]) if len(shape) == 3 else None
+    if prefix is None or (prefix and layer == "maps"):
+        return {}
+    return {"target_layer": layer, "layout": "NLC", "prefix_tokens": prefix}
+
+
+def _shape(body: _Body, layer: str, probe: Tensor) -> tuple[int, ...]:
+    seen: list[Any] = []
+    handle = body.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    try:
+        with torch.no_grad():
+            body.eval()(probe)
+    except (RuntimeError, AssertionError, ValueError):
+        return ()  # the probe of 'build' will say what is wrong
+    finally:
+        handle.remove()
+    return tuple(seen[-1].shape) if seen and isinstance(seen[-1], Tensor) else ()
+
+
+# How many tokens stand before a grid that has the proportions of the image.
+def _prefix(length: int, tokens: int, size: torch.Size) -> int | None:
+    for prefix in (tokens, 0, 1):
+        places = length - prefix
+        rows = round(math.sqrt(max(places, 0) * size[0] / size[1]))
+        if places > 1 and rows and places % rows == 0 and abs(places / rows - rows * size[1] / size[0]) < 1:
+            return prefix
+    return None

@@ -31,7 +31,9 @@ def save_checkpoint(folder: Path, state: Mapping[str, Tensor], facts: Mapping[st
     old = set(folder.glob("*.safetensors"))
     file = folder / f"epoch-{facts['epoch']:04d}.safetensors"
     with whole(file) as temporary:
-        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary)
+        # Copies, since safetensors refuses tensors that share memory, such as tied weights.
+        copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in state.items()}
+        save_file(copies, temporary)
     write_json(folder / "checkpoint.json", {**facts, "weights": file.name, "sha256": sha256(file)})
     for stale in old - {file}:
         stale.unlink()

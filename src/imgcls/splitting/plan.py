@@ -35,10 +35,13 @@ def plan_folds(dataset: Dataset, splitter: Splitter, *, test: Test, seed: int) -
 
     Raises:
         SplitError: if the test set is empty or shares groups or records with the rest.
+        ConfigError: if a share is wanted beside the splitter `predefined`, which has its own.
     """
     if isinstance(test, Dataset):
         _refuse_shared(dataset, test)
         return splitter.split(dataset, seed=seed, test=False)
+    if isinstance(splitter, Predefined) and not isinstance(test, str | None):
+        raise ConfigError(f"'test' must be left out beside the splitter 'predefined', got {test!r}")
     if test is None or isinstance(splitter, Predefined):
         return splitter.split(dataset, seed=seed)
     fixed = _fixed(dataset, test, seed)

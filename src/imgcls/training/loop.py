@@ -115,6 +115,7 @@ class _State:
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     epoch: int = 0
+    lr: float = 0.0
     best: tuple[float, ...] | None = None
     waited: int = 0
 
@@ -134,7 +135,7 @@ def fit(
         What happened, epoch by epoch.
 
     Raises:
-        TrainingError: if the loss is not finite; the best checkpoint stays on disk.
+        TrainingError: if loss or logits are not finite; the best checkpoint stays on disk.
     """
     history: list[EpochEnd] = []
     best: tuple[float, ...] | None = None
@@ -168,13 +169,12 @@ def _begin(model: Classifier, job: Job, stage: Stage, *, epoch: int, best: tuple
 def _epoch(state: _State, job: Job, stage: int, on_step: Callable[[], None]) -> EpochEnd:
     started = time.perf_counter()
     train_loss = _train_epoch(state, job, on_step)
-    lr = float(state.optimizer.param_groups[0]["lr"])
-    values = _validate(state.model, job)
+    values = _validate(state, job)
     best = _keep_if_best(state, job, values)
     event = EpochEnd(
         epoch=state.epoch,
         stage=stage,
-        lr=lr,
+        lr=state.lr,
         train_loss=train_loss,
         val=values,
         seconds=time.perf_counter() - started,
@@ -204,6 +204,7 @@ def _train_step(state: _State, job: Job, positions: NDArray[np.int64], step: int
     if not np.isfinite(value):
         raise _not_finite(state, job, positions, step, value)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    state.lr = float(state.optimizer.param_groups[0]["lr"])
     state.optimizer.step()
     state.scheduler.step()
     return value
@@ -217,8 +218,13 @@ def _not_finite(state: _State, job: Job, positions: NDArray[np.int64], step: int
     )
 
 
-def _validate(model: Classifier, job: Job) -> dict[str, float]:
-    logits = forward(model, job.batches, job.val, batch_size=2 * job.batch_size)
+def _validate(state: _State, job: Job) -> dict[str, float]:
+    logits = forward(state.model, job.batches, job.val, batch_size=2 * job.batch_size)
+    if not logits.isfinite().all():
+        raise TrainingError(
+            f"the logits of the validation records must be finite, got others after epoch {state.epoch}; "
+            "lower 'lr' or use precision 'fp32'"
+        )
     targets = torch.from_numpy(job.targets[job.val]).to(logits.device)
     return epoch_metrics(logits, targets, positive=job.positive)
 

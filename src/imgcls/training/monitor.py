@@ -1,4 +1,4 @@
-"""The metrics of an epoch, computed on the device by torchmetrics."""
+"""The metrics of an epoch, computed on the device by torchmetrics; the numbers are those of `evaluation`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torchmetrics.functional import classification
 from imgcls.core.errors import ConfigError, nearest
 
 __all__ = ["MONITORS", "epoch_metrics", "monitor_direction"]
+
+#: Probabilities are clipped here before the logarithm of the loss, as in `evaluation`.
+_CLIP = 1e-12
 
 #: What can be monitored, and whether more is better.
 MONITORS = {
@@ -50,19 +53,23 @@ def epoch_metrics(logits: Tensor, targets: Tensor, *, positive: int | None) -> d
         positive: The positive class of two, or None for more.
 
     Returns:
-        The value of each of `MONITORS`; ranking metrics are NaN where a class has no record.
+        The value of each of `MONITORS`; where a class has no record, all but loss and
+        accuracy are NaN.
     """
     logs = _log_probs(logits.double())
     probs, num_classes = logs.exp(), logs.shape[1]
     preds = probs.argmax(dim=1)
     values = {
-        "loss": functional.nll_loss(logs, targets),
+        "loss": functional.nll_loss(logs.clamp(min=math.log(_CLIP)), targets),
         "accuracy": classification.multiclass_accuracy(preds, targets, num_classes, average="micro"),
-        "balanced_accuracy": _recall(preds, targets, num_classes),
-        "f1_macro": classification.multiclass_f1_score(preds, targets, num_classes, average="macro"),
-        **_ranking(probs, targets, positive),
     }
-    return {name: float(value) for name, value in values.items()}
+    if torch.bincount(targets, minlength=num_classes).all():
+        values |= {
+            "balanced_accuracy": classification.multiclass_accuracy(preds, targets, num_classes, average="macro"),
+            "f1_macro": classification.multiclass_f1_score(preds, targets, num_classes, average="macro"),
+            **_ranking(probs, targets, positive),
+        }
+    return {name: float(values.get(name, math.nan)) for name in MONITORS}
 
 
 def _log_probs(logits: Tensor) -> Tensor:
@@ -71,16 +78,8 @@ def _log_probs(logits: Tensor) -> Tensor:
     return functional.log_softmax(logits, dim=1)
 
 
-# The mean over the classes that have records, as in scikit-learn.
-def _recall(preds: Tensor, targets: Tensor, num_classes: int) -> Tensor:
-    present = torch.bincount(targets, minlength=num_classes) > 0
-    return classification.multiclass_recall(preds, targets, num_classes, average="none")[present].mean()
-
-
-def _ranking(probs: Tensor, targets: Tensor, positive: int | None) -> dict[str, Tensor | float]:
+def _ranking(probs: Tensor, targets: Tensor, positive: int | None) -> dict[str, Tensor]:
     num_classes = probs.shape[1]
-    if not torch.bincount(targets, minlength=num_classes).all():
-        return {"roc_auc": math.nan, "average_precision": math.nan}
     if positive is not None:
         scores, truth = probs[:, positive], (targets == positive).long()
         return {

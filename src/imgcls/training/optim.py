@@ -168,8 +168,9 @@ class OneCycle(Schedule):
             The scheduler.
         """
         peaks = [group["lr"] for group in optimizer.param_groups]
-        # torch divides by the steps of each phase; a stage of a few steps needs both phases.
-        share = min(max(self.pct_start, 1.5 / steps), 1 - 1 / steps) if steps > 2 else self.pct_start
+        # torch divides by the steps of each phase; a stage of a few steps needs both, one of one or two steps only goes
+        # down, from nearly the highest rate.
+        share = min(max(self.pct_start, 1.5 / steps), 1 - 1 / steps) if steps > 2 else 0.3
         return lr_scheduler.OneCycleLR(
             optimizer, max_lr=peaks, total_steps=max(steps, 3), pct_start=share, cycle_momentum=False
         )

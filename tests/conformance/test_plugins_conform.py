@@ -1,0 +1,57 @@
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from imgcls import backbones, explainers, samplers, search_backends, splitters
+from imgcls.core.discovery import plugins
+from imgcls.core.plugins import Registry
+from imgcls.testing import check_backbone, check_explainer, check_sampler, check_search_backend, check_splitter
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+#: The options that some plugins need, and small networks for the kits.
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "small-cnn": {"base": 4, "depth": 3},
+    "timm": {"model": "test_efficientnet", "pretrained": False},
+    "torchvision": {"model": "shufflenet_v2_x0_5", "pretrained": False},
+}
+
+
+def registered(registry: Registry[Any]) -> list[Any]:
+    names = [plugin.name for plugin in plugins(registry.group) if plugin.state == "ok"]
+    return [pytest.param({"name": name, **OPTIONS.get(name, {})}, id=name) for name in names]
+
+
+def conforms(registry: Registry[Any], spec: Mapping[str, Any], kit: Callable[[Any], None]) -> None:
+    kit(registry.create(spec))
+
+
+@pytest.mark.parametrize("spec", registered(backbones))
+def test_backbones_conform(spec: Mapping[str, Any]) -> None:
+    conforms(backbones, spec, check_backbone)
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "test_vit", "test_convnext"])
+def test_networks_of_several_families_conform(model: str) -> None:
+    check_backbone(backbones.create({"name": "timm", "model": model, "pretrained": False}))
+
+
+@pytest.mark.parametrize("spec", registered(splitters))
+def test_splitters_conform(spec: Mapping[str, Any]) -> None:
+    conforms(splitters, spec, check_splitter)
+
+
+@pytest.mark.parametrize("spec", registered(samplers))
+def test_samplers_conform(spec: Mapping[str, Any]) -> None:
+    conforms(samplers, spec, check_sampler)
+
+
+@pytest.mark.parametrize("spec", registered(search_backends))
+def test_search_backends_conform(spec: Mapping[str, Any]) -> None:
+    conforms(search_backends, spec, check_search_backend)
+
+
+@pytest.mark.parametrize("spec", registered(explainers))
+def test_explainers_conform(spec: Mapping[str, Any]) -> None:
+    conforms(explainers, spec, check_explainer)

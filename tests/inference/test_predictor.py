@@ -1,0 +1,197 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+import torch
+
+from imgcls import Dataset, Run, Trainer, load_run
+from imgcls.core.errors import ConfigError, DecodeError
+from imgcls.data.spec import ImageSpec
+from imgcls.data.store import open_store
+from imgcls.inference.predictor import Predictor, normalised
+from imgcls.inference.saved import SavedModel
+from imgcls.runtime.batches import Batches
+from imgcls.runtime.device import Runtime
+from imgcls.testing import blobs, write_image_folder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SPLITTERS = {"one": {"name": "holdout", "val": 0.3, "test": 0.3}, "three": {"name": "stratified-group-kfold", "k": 3}}
+
+
+def trained(data: Dataset, out: Path, **changes: object) -> Run:
+    options: dict[str, object] = {"backbone": {"name": "small-cnn", "base": 4, "depth": 2}, "image": {"size": 8}}
+    options |= {"stages": [{"epochs": 1, "lr": 0.03}], "batch_size": 8, "device": "cpu", "precision": "fp32"}
+    return Trainer.from_config({**options, "data": data.source, "out": out, **changes}).fit()
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("IMGCLS_QUIET", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_image_folder(tmp_path_factory.mktemp("images"), blobs(size=10, groups=18, channels=3))
+
+
+def from_folder(images: Path) -> Dataset:
+    return Dataset.from_folder(images, group="(g[0-9]+)-")
+
+
+@pytest.fixture(scope="module")
+def one(images: Path, quiet: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One fold, so the model that tested is the one that predicts."""
+    return trained(from_folder(images), tmp_path_factory.mktemp("one") / "run", splitter=SPLITTERS["one"])
+
+
+@pytest.fixture(scope="module")
+def three(images: Path, quiet: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three folds that all predict the same test records."""
+    out = tmp_path_factory.mktemp("three") / "run"
+    return trained(from_folder(images), out, splitter=SPLITTERS["three"], test=0.3)
+
+
+@pytest.fixture(params=["one", "three"])
+def run(request: pytest.FixtureRequest) -> Run:
+    found: Run = request.getfixturevalue(request.param)
+    return found
+
+
+def held_out(run: Run, images: Path) -> list[Path]:
+    return [images / name for name in run.predictions("test").ids]
+
+
+def test_predict_gives_the_probabilities_of_the_test(run: Run, images: Path) -> None:
+    table = run.predict(held_out(run, images))
+    np.testing.assert_allclose(table[["prob_a", "prob_b"]], run.predictions("test").probs, atol=1e-5)
+
+
+def test_a_run_opened_later_predicts_the_same(run: Run, images: Path) -> None:
+    files = held_out(run, images)[:5]
+    assert load_run(run.folder).predict(files).equals(run.predict(files))
+
+
+def test_the_size_of_the_batches_makes_no_difference(one: Run, images: Path) -> None:
+    files = held_out(one, images)
+    few, many = (one.predictor.predict(files, batch_size=size) for size in (1, 64))
+    np.testing.assert_allclose(few["prob_b"], many["prob_b"], atol=1e-6)
+
+
+def test_a_row_is_given_for_each_file_in_order(one: Run, images: Path) -> None:
+    files = held_out(one, images)[:3]
+    table = one.predict([files[2], str(files[0]), files[2]])
+    assert list(table.columns) == ["path", "prob_a", "prob_b", "decision"]
+    assert table["path"].tolist() == [str(files[2]), str(files[0]), str(files[2])]
+
+
+def test_no_files_give_an_empty_table(one: Run) -> None:
+    table = one.predict([])
+    assert len(table) == 0
+    assert list(table.columns) == ["path", "prob_a", "prob_b", "decision"]
+
+
+@pytest.mark.parametrize("rule", [None, "max_f1", "sensitivity>=0.95", "sensitivity"])
+def test_decisions_follow_the_threshold_of_the_mean(rule: str | None, run: Run, images: Path) -> None:
+    table = run.predict(held_out(run, images), threshold=rule)
+    name = {None: "max_f1", "sensitivity": "sensitivity>=0.95"}.get(rule, rule)
+    (cut,) = [found.value for found in run.thresholds if (found.model, found.rule) == ("mean", name)]
+    assert table["decision"].tolist() == np.where(table["prob_b"] >= cut, "b", "a").tolist()
+
+
+@pytest.mark.parametrize(("threshold", "decision"), [(0.0, "b"), (1.0, "a"), ("1", "a"), (0, "b")])
+def test_a_number_is_a_threshold(threshold: float | str, decision: str, one: Run, images: Path) -> None:
+    assert set(one.predict(held_out(one, images), threshold=threshold)["decision"]) == {decision}
+
+
+def test_a_probability_at_the_threshold_is_positive(one: Run, images: Path) -> None:
+    file = held_out(one, images)[:1]
+    score = float(one.predict(file)["prob_b"].iloc[0])
+    assert one.predict(file, threshold=score)["decision"].tolist() == ["b"]
+    assert one.predict(file, threshold=float(np.nextafter(score, 1)))["decision"].tolist() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [
+        ("max_f2", "'threshold.* must be a rule .*got 'max_f2'; did you mean 'max_f1'"),
+        ("sensitivity>=0.8", "'threshold' must be fitted in the run, got 'sensitivity>=0.8'; did you mean"),
+        (1.5, "'threshold.* must be a threshold from 0 to 1, got 1.5"),
+    ],
+)
+def test_thresholds_that_were_not_fitted_are_refused(threshold: str | float, message: str, one: Run) -> None:
+    with pytest.raises(ConfigError, match=message):
+        one.predict([], threshold=threshold)
+
+
+def test_the_run_decides_by_the_rule_it_was_trained_with(images: Path, tmp_path: Path) -> None:
+    data = Dataset.from_folder(images, group="(g[0-9]+)-", positive="a")
+    run = trained(data, tmp_path / "run", splitter=SPLITTERS["one"], decision=0.0)
+    assert set(run.predict(held_out(run, images))["decision"]) == {"a"}
+    table = run.predict(held_out(run, images), threshold="max_f1")
+    (cut,) = [found.value for found in run.thresholds if (found.model, found.rule) == ("mean", "max_f1")]
+    assert table["decision"].tolist() == np.where(table["prob_a"] >= cut, "a", "b").tolist()
+
+
+def test_more_than_two_classes_are_decided_by_the_most_probable(tmp_path: Path) -> None:
+    images = write_image_folder(tmp_path / "images", blobs(size=8, groups=24, classes=3))
+    run = trained(from_folder(images), tmp_path / "run", splitter=SPLITTERS["one"])
+    table = run.predict(held_out(run, images))
+    probs = table[["prob_a", "prob_b", "prob_c"]].to_numpy()
+    assert table["decision"].tolist() == np.array(["a", "b", "c"])[probs.argmax(axis=1)].tolist()
+    np.testing.assert_allclose(probs, run.predictions("test").probs, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"'threshold' must be left out for more than two classes, got 0.5"):
+        run.predict([], threshold=0.5)
+
+
+def test_one_logit_predicts_two_probabilities(images: Path, tmp_path: Path) -> None:
+    run = trained(from_folder(images), tmp_path / "run", splitter=SPLITTERS["one"], balancer={"loss": "bce"})
+    table = run.predict(held_out(run, images))
+    np.testing.assert_allclose(table[["prob_a", "prob_b"]], run.predictions("test").probs, atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no image"])
+def test_a_file_that_cannot_be_read_is_named(content: bytes | None, one: Run, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "broken.png").write_bytes(content)
+    with pytest.raises(DecodeError, match=r"broken.png"):
+        one.predict([tmp_path / "broken.png"])
+
+
+def test_images_are_not_needed_where_they_were(one: Run, images: Path, tmp_path: Path) -> None:
+    files = held_out(one, images)[:2]
+    copies = [Path(shutil.copy(file, tmp_path)) for file in files]
+    np.testing.assert_array_equal(one.predict(copies)["prob_b"], one.predict(files)["prob_b"])
+
+
+def test_models_are_loaded_in_evaluation_mode(three: Run) -> None:
+    assert len(three.predictor.models) == 3
+    assert not any(module.training for model in three.predictor.models for module in model.modules())
+
+
+def test_predicting_leaves_the_global_random_state_alone(one: Run, images: Path) -> None:
+    before = torch.get_rng_state()
+    Predictor.load(one.folder, num_folds=1).predict(held_out(one, images)[:2])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_description_of_the_models_is_read_as_it_was_written(one: Run, tmp_path: Path) -> None:
+    saved = SavedModel.load(one.folder / "model.json")
+    saved.save(tmp_path / "model.json")
+    assert SavedModel.load(tmp_path / "model.json") == saved
+    assert saved.classes == ("a", "b")
+    assert saved.image.mean == (0.5, 0.5, 0.5)
+
+
+def test_images_are_normalised_as_in_training(one: Run) -> None:
+    data, spec = blobs(channels=3), ImageSpec(size=8, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    store = open_store(data, spec)
+    saved = SavedModel.load(one.folder / "model.json")
+    found = normalised(np.array(store.images[:4]), attrs.evolve(saved, image=spec))
+    torch.testing.assert_close(found, Batches.over(store, Runtime()).images(np.arange(4)))

@@ -1,0 +1,162 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import imgcls
+from imgcls.cli import main
+from imgcls.core.config import to_yaml
+from imgcls.testing import blobs, write_image_folder
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["imgcls", *map(str, words)])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(write_image_folder(tmp_path_factory.mktemp("images"), data=blobs()))
+
+
+def config(folder: Path, **changes: object) -> dict[str, object]:
+    return {
+        "data": {"from": "folder", "root": str(folder)},
+        "backbone": {"name": "small-cnn", "base": 4, "depth": 2},
+        "image": {"size": 16, "channels": 1},
+        "splitter": "holdout",
+        "stages": [{"epochs": 1, "lr": 1e-2}],
+        "precision": "fp32",
+        **changes,
+    }
+
+
+def written(path: Path, options: object) -> Path:
+    path.write_text(to_yaml(options), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("cli")
+    file = written(place / "config.yaml", config(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        assert call(patch, "train", file, f"out={place / 'run'}", "stages.0.lr=2e-2") == 0
+    return place / "run"
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"imgcls {imgcls.__version__}\n"
+
+
+def test_plugins_are_listed_with_distribution_and_state(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "plugins") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["imgcls.splitters", "holdout", "imgcls", imgcls.__version__, "ok"] in lines
+
+
+def test_train_writes_run_and_report(run: Path) -> None:
+    assert (run / "run.json").exists()
+    assert "<h1>run</h1>" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_overrides_reach_the_run(run: Path) -> None:
+    assert imgcls.core.config.from_yaml((run / "config.yaml").read_text())["stages"][0]["lr"] == 2e-2
+
+
+def test_a_run_trains_again_from_its_own_configuration(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(monkeypatch, "train", run / "config.yaml", f"out={tmp_path / 'again'}") == 0
+    pd.testing.assert_frame_equal(imgcls.load_run(run).metrics, imgcls.load_run(tmp_path / "again").metrics)
+
+
+def test_predict_takes_folders_and_writes_a_table(
+    run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(monkeypatch, "predict", run, folder, "--out", tmp_path / "p.csv") == 0
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert len(table) == len(imgcls.load_run(run).data)
+    assert set(table["decision"]) <= set(imgcls.load_run(run).model.classes)
+
+
+def test_predict_without_images_says_so(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "predict", run, tmp_path) == 1
+    assert "'images' must name images or folders of them" in capsys.readouterr().err
+
+
+def test_explain_puts_maps_into_the_report(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "explain", run, "--limit", "3") == 0
+    assert "3 maps" in capsys.readouterr().out
+    assert (run / "report.html").read_text(encoding="utf-8").count("<figure><img") == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"backbon": "resnet18"}, "'backbon' must be an option of Trainer; did you mean 'backbone'?"),
+        ({"image": {"sise": 3}}, "'image.sise' must be an option of ImageSpec; did you mean 'size'?"),
+        ({"stages": [{"epochs": 0}]}, "'stages.0.epochs' must be a whole number of at least 1, got 0"),
+        ({"backbone": "restnet18"}, "did you mean 'resnet18'"),
+        ({"splitter": "holdot"}, "'splitter' must name an installed plugin, got 'holdot'; did you mean 'holdout'?"),
+        ({"data": {"from": "foldr"}}, "'data.from' must name a reader, got 'foldr'; did you mean 'folder'?"),
+        ({"data": {"from": "folder", "rot": "x"}}, "'data.rot' must be an option of 'folder'; did you mean 'root'?"),
+    ],
+)
+def test_errors_are_one_paragraph(
+    change: dict[str, object],
+    said: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = written(tmp_path / "config.yaml", config(folder, **change))
+    assert call(monkeypatch, "train", file) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("imgcls: ")
+    assert said in error
+    assert "Traceback" not in error
+    assert len(error.splitlines()) == 1
+
+
+def test_an_unknown_path_of_an_override_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path / "config.yaml", config(folder))
+    assert call(monkeypatch, "train", file, "stages.0.lrr=1") == 1
+    assert "'stages.0.lrr' must lead to an option of Stage; did you mean 'lr'?" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IMGCLS_DEBUG", "")  # put back after the test
+    with pytest.raises(imgcls.ImgclsError, match="'config' must name a YAML file"):
+        call(monkeypatch, "--debug", "train", tmp_path / "none.yaml")
+
+
+def test_module_is_the_command_line_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "imgcls", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("imgcls ")
+
+
+def test_help_loads_no_torch() -> None:
+    code = "import sys; sys.argv = ['imgcls', '--help']\ntry:\n import imgcls.cli as c; c.main()\n"
+    code += "except SystemExit: pass\nsys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
