@@ -350,6 +350,21 @@ def test_a_class_with_fewer_groups_than_folds_is_refused_with_the_remedy(fitted:
         fitted(blobs(size=8, groups=5), splitter="stratified-group-kfold")
 
 
+def test_validation_records_of_one_class_are_refused_before_training() -> None:
+    splits = ["train", "val", "train", "train"]  # groups of class a and b in turn
+    with pytest.raises(SplitError, match="fold 0 must validate on both classes, got none of 'a'; use fewer folds"):
+        trainer(blobs(size=8, splits=splits), splitter="predefined").folds()
+
+
+def test_of_three_classes_one_may_be_absent_from_validation(fitted: Callable[..., Run]) -> None:
+    splits = ["train", "val", "train", "train", "train", "val"]  # groups of class a, b and c in turn
+    run = fitted(blobs(size=8, groups=24, classes=3, splits=splits), splitter="predefined")
+    assert run.history["val_roc_auc"].isna().all()
+    assert run.facts["objective"] == [None]
+    with pytest.raises(RunError, match="'split' must be 'val' for a run without test records"):
+        run.predictions("test")
+
+
 def test_images_too_small_for_the_backbone_are_refused(fitted: Callable[..., Run]) -> None:
     with pytest.raises(ConfigError, match="'depth' must be smaller for images of 8 pixels, got 9"):
         fitted(backbone={"name": "small-cnn", "depth": 9})

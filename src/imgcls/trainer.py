@@ -14,8 +14,8 @@ from imgcls.balancing.balancer import Balancer
 from imgcls.core import config, options
 from imgcls.core.dumping import dump, spec_of
 from imgcls.core.environment import environment
-from imgcls.core.errors import ConfigError, DataError, RunError
-from imgcls.core.folders import hold, new_folder, write_json, write_text
+from imgcls.core.errors import ConfigError, DataError, RunError, SplitError
+from imgcls.core.folders import hold, reserved, write_json, write_text
 from imgcls.core.progress import say
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
@@ -95,6 +95,17 @@ def _functions(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
         raise options.rejected(field.name, "be a list of functions", value)
 
 
+# Checkpoint and thresholds are chosen on validation records; without both classes that would fail after the training.
+def _refuse_blind(folds: Folds, data: Dataset) -> None:
+    for number, fold in enumerate(folds):
+        missing = set(range(len(data.classes))) - set(data.labels[fold.val].tolist())
+        if missing:
+            raise SplitError(
+                f"fold {number} must validate on both classes, got none of {data.classes[missing.pop()]!r}; use fewer "
+                "folds, a larger 'val', another seed, or name other validation records"
+            )
+
+
 @final
 @attrs.frozen(kw_only=True)
 class Trainer:
@@ -128,7 +139,8 @@ class Trainer:
         out: The run's folder; None takes the next free one below `runs`.
         callbacks: Functions that are called with each `EpochEnd`.
         device: `"auto"` or a torch device.
-        precision: `"fp32"`, `"bf16"`, or `"auto"`, which measures.
+        precision: `"fp32"`, `"bf16"`, or `"auto"`, which measures; where a seed is to give the
+            same weights to the last bit, name one, since a measurement may come out otherwise.
     """
 
     data: Dataset = attrs.field(kw_only=False, validator=options.instance(Dataset), repr=False)
@@ -219,10 +231,17 @@ class Trainer:
 
         Returns:
             The folds.
+
+        Raises:
+            SplitError: if the set cannot be divided so, or of two classes one has no record
+                to validate.
         """
         grouped = self.data.groups is not None
         splitter = self.splitter or (StratifiedGroupKFold() if grouped else StratifiedKFold())
-        return plan_folds(self.data, splitter, test=self.test, seed=self.seed)
+        folds = plan_folds(self.data, splitter, test=self.test, seed=self.seed)
+        if self.data.positive is not None:
+            _refuse_blind(folds, self.data)
+        return folds
 
     def fit(self) -> Run:
         """Train every fold, predict what it did not see, and evaluate.
@@ -235,15 +254,15 @@ class Trainer:
         """
         started = time.time()
         folds = self.folds()
-        folder = new_folder(self.out)
-        recipe, model = self._prepare()
-        with hold(folder / ".lock", timeout=0):
-            self._begin(folder, folds, model, recipe)
-            results = [
-                train_fold(recipe, fold, number, folder / f"fold_{number}", label=f"Fold {number + 1}/{len(folds)}")
-                for number, fold in enumerate(folds)
-            ]
-            self._finish(folder, results, fixed=self._fixed(folds), seconds=time.time() - started)
+        with reserved(self.out) as folder:
+            recipe, model = self._prepare()
+            with hold(folder / ".lock", timeout=0):
+                self._begin(folder, folds, model, recipe)
+                results = [
+                    train_fold(recipe, fold, number, folder / f"fold_{number}", label=f"Fold {number + 1}/{len(folds)}")
+                    for number, fold in enumerate(folds)
+                ]
+                self._finish(folder, results, fixed=self._fixed(folds), seconds=time.time() - started)
         return load_run(folder, data=self.data, test=recipe.test and recipe.test[0])
 
     # Everything that can fail for want of weights, memory or readable images fails here, before training.

@@ -89,7 +89,7 @@ class Halves(Splitter):
         if self.fault == "refuses all":
             part[:] = 0
         if self.fault == "writes":
-            dataset.frame["label"] = "a"
+            dataset.frame["seen"] = True
         return np.array([TRAIN, VAL, TEST if test else TRAIN], dtype=np.int8)[part][None]
 
 

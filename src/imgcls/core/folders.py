@@ -13,7 +13,7 @@ from typing import Any
 
 from imgcls.core.errors import RunError
 
-__all__ = ["cache_folder", "hold", "new_folder", "read_json", "sha256", "whole", "write_json", "write_text"]
+__all__ = ["cache_folder", "hold", "new_folder", "read_json", "reserved", "sha256", "whole", "write_json", "write_text"]
 
 
 @contextlib.contextmanager
@@ -108,6 +108,26 @@ def sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def reserved(path: Path | str | None, *, prefix: str = "run") -> Iterator[Path]:
+    """Make a folder that nobody else uses, and take it back if the block fails while it is empty.
+
+    Args:
+        path: As for `new_folder`.
+        prefix: As for `new_folder`.
+
+    Yields:
+        The folder.
+    """
+    folder = new_folder(path, prefix=prefix)
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def new_folder(path: Path | str | None, *, prefix: str = "run") -> Path:

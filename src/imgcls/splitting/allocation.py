@@ -48,7 +48,8 @@ def allocate(counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.ran
     proportion at once, but for one unit a part that is kept to even out larger ones. What
     is left over, less than two units a part and kind, is placed one by one, large units
     first, where it brings the counts nearest to their ideal: the part with the smallest
-    increase of the squared deviation, each class measured in shares of its total.
+    increase of the squared deviation, each class measured in shares of its total. Of a class
+    with few units, every part gets one as long as there are enough.
 
     Args:
         counts: Class counts of each unit (G, K).
@@ -71,14 +72,27 @@ def allocate(counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.ran
         parts[units[: dealt.sum()]] = np.repeat(np.arange(len(shares)), dealt)
         held += dealt[:, None] * kinds[index]
         rest += units[dealt.sum() :].tolist()
+    left = (counts[rest] > 0).sum(axis=0)
     for unit in sorted(rng.permutation(rest).tolist(), key=lambda unit: -int(counts[unit].sum())):
-        parts[unit] = best = _nearest_part(counts[unit], held - wanted, totals, shares)
+        open_to = _in_need(counts[unit], held, left)
+        parts[unit] = best = _nearest_part(counts[unit], held - wanted, totals, np.where(open_to, shares, np.nan))
         held[best] += counts[unit]
+        left -= counts[unit] > 0
     return parts
 
 
+# Once a class has no more units than there are parts without it, these parts get them: a part that
+# lacks a class can neither train nor measure it, which is worse than a share that is off.
+def _in_need(unit: NDArray[np.int64], held: NDArray[np.float64], left: NDArray[np.int64]) -> NDArray[np.bool_]:
+    without = held == 0
+    scarce = (unit > 0) & (left <= without.sum(axis=0))
+    needy = without[:, scarce].any(axis=1)
+    return needy if needy.any() else np.ones(len(held), dtype=np.bool_)
+
+
 # The increase of sum(((held - wanted) / total)^2) when a unit is added, with a part that is
-# small weighing an excess more; ties go to the part that lacks most.
+# small weighing an excess more; ties go to the part that lacks most. A share of NaN is no candidate
+# (lexsort puts NaN last).
 def _nearest_part(
     unit: NDArray[np.int64], excess: NDArray[np.float64], totals: NDArray[np.int64], shares: NDArray[np.float64]
 ) -> int:

@@ -140,7 +140,7 @@ def fit(
     history: list[EpochEnd] = []
     best: tuple[float, ...] | None = None
     with torch.random.fork_rng(devices=_cuda(job)):
-        torch.manual_seed(derive_seed(job.seed, "dropout"))
+        _seed(derive_seed(job.seed, "dropout"), _cuda(job))
         for number, stage in enumerate(job.stages):
             state = _begin(model, job, stage, epoch=len(history), best=best)
             for _ in range(stage.epochs):
@@ -248,6 +248,14 @@ def _keep_if_best(state: _State, job: Job, values: dict[str, float]) -> bool:
 
 def _plain(values: dict[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+# torch.manual_seed would seed every GPU, also those of other runs in this process.
+def _seed(seed: int, devices: list[str]) -> None:
+    torch.default_generator.manual_seed(seed)
+    for device in devices:
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _cuda(job: Job) -> list[str]:
