@@ -86,8 +86,7 @@ def _monitor(_: Any, __: Any, value: Any) -> None:
 
 def _decision(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
     options.instance(str, int, float)(_, field, value)
-    with config.at("decision"):
-        parse_rule(value)
+    parse_rule(value, name=field.name)
 
 
 def _functions(_: Any, field: attrs.Attribute[Any], value: Any) -> None:

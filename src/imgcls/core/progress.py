@@ -46,11 +46,9 @@ def progress(label: str, total: int) -> Iterator[Advance]:
     """
     if os.environ.get("IMGCLS_QUIET"):
         yield _nothing
-    elif sys.stderr.isatty():
-        with _bar(label, total) as advance:
-            yield advance
     else:
-        yield _lines(label, total)
+        with (_bar if sys.stderr.isatty() else _lines)(label, total) as advance:
+            yield advance
 
 
 @contextlib.contextmanager
@@ -79,14 +77,16 @@ def _nothing(steps: int, note: str = "") -> None:
     """Show nothing."""
 
 
-def _lines(label: str, total: int) -> Advance:
-    done, printed = 0, time.monotonic()
+@contextlib.contextmanager
+def _lines(label: str, total: int) -> Iterator[Advance]:
+    done, last, printed = 0, "", time.monotonic()
 
     def advance(steps: int, note: str = "") -> None:
-        nonlocal done, printed
-        done += steps
-        if done >= total or time.monotonic() - printed > _PAUSE:
+        nonlocal done, last, printed
+        done, last = done + steps, note or last
+        if done < total and time.monotonic() - printed > _PAUSE:
             printed = time.monotonic()
-            say(f"{label}: {done}/{total} {note}".rstrip())
+            say(f"{label}: {done}/{total} {last}".rstrip())
 
-    return advance
+    yield advance
+    say(f"{label}: {done}/{total} {last}".rstrip())

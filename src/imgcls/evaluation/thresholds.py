@@ -38,13 +38,14 @@ class Rule:
         return {"max_f1": "max_f1", "sensitivity": f"sensitivity>={self.value!r}"}.get(self.kind, repr(self.value))
 
 
-def parse_rule(text: str | float) -> Rule:
+def parse_rule(text: str | float, *, name: str = "rule") -> Rule:
     """Read a rule.
 
     Args:
         text: `max_f1`: the threshold of the best F1, the highest of equals.
             `sensitivity>=0.95`: the highest threshold that reaches the sensitivity, 0.95 if
             none is given. A number from 0 to 1: that threshold.
+        name: The option that holds it, for messages.
 
     Returns:
         The rule.
@@ -64,12 +65,12 @@ def parse_rule(text: str | float) -> Rule:
         target = _number(found[1] or "0.95")
         if target is not None and 0 < target <= 1:
             return Rule(kind="sensitivity", value=target)
-        raise options.rejected("rule", "ask for a sensitivity above 0 and at most 1", text)
+        raise options.rejected(name, "ask for a sensitivity above 0 and at most 1", text)
     value = _number(text)
     if value is None:
-        raise options.rejected("rule", "be a rule for thresholds", text, nearest(str(text), RULES))
+        raise options.rejected(name, "be a rule for thresholds", text, nearest(str(text), RULES))
     if not 0 <= value <= 1:
-        raise options.rejected("rule", "be a threshold from 0 to 1", text)
+        raise options.rejected(name, "be a threshold from 0 to 1", text)
     return Rule(kind="fixed", value=value)
 
 

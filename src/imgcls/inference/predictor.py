@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imgcls.core.config import at
 from imgcls.core.errors import ConfigError, nearest
 from imgcls.data import images
 from imgcls.evaluation.predictions import probabilities
@@ -110,8 +109,7 @@ class Predictor:
             if threshold is not None:
                 raise ConfigError(f"'threshold' must be left out for more than two classes, got {threshold!r}")
             return None
-        with at("threshold"):
-            rule = parse_rule(self.saved.decision if threshold is None else threshold)
+        rule = parse_rule(self.saved.decision if threshold is None else threshold, name="threshold")
         fitted = {t.rule: t.value for t in self.thresholds}
         if rule.kind == "fixed":
             return rule.value
