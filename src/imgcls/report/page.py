@@ -118,7 +118,7 @@ def _words(table: pd.DataFrame, metric: str, rule: str = "") -> str:
 
 def _overall(content: Content) -> list[dict[str, Any]]:
     table = content.metrics[(content.metrics["class"] == "") & content.metrics["fold"].isin(["all", "mean"])]
-    return [_row(row) for _, row in table.iterrows()]
+    return [_row(row) for _, row in table.sort_values("split", kind="stable").iterrows()]  # test before val
 
 
 def _folds(content: Content) -> list[dict[str, Any]]:
