@@ -170,4 +170,4 @@ def name_of(kind: type[Plugin]) -> str | None:
         Its name, or None where no distribution declares it.
     """
     target = f"{kind.__module__}:{kind.__qualname__}"
-    return _loaded.get(kind) or next((p.name for p in all_plugins() if p.target == target), None)
+    return next((p.name for p in all_plugins() if p.target == target), None) or _loaded.get(kind)
