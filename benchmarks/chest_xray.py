@@ -54,8 +54,9 @@ def _row(run: Run, metric: str, rule: str) -> dict[str, Any]:
         "metric": metric.replace("_", " "),
         "rule": rule or "none",
         "threshold": cuts.get(rule, ""),
+        "validation": run.value(metric, split="val", threshold=rule)[0],
         "test": value,
-        "95 % interval": f"{low:.3f} to {high:.3f}",
+        "95 % interval of test": f"{low:.3f} to {high:.3f}",
     }
 
 

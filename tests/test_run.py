@@ -345,3 +345,37 @@ def test_a_training_that_broke_off_is_an_unfinished_run(images: Path, tmp_path: 
         trained(from_folder(images), tmp_path / "run", callbacks=[interrupt])
     with pytest.raises(RunError, match="unfinished"):
         load_run(tmp_path / "run")
+
+
+def test_maps_explain_what_was_decided(copy: Path, images: Path) -> None:
+    run = load_run(copy, data=from_folder(images))
+    found = run.explain("grad-cam", limit=6, errors=True)
+    index = pd.read_csv(copy / "attributions" / "grad-cam-test-errors" / "index.csv")
+    assert [run.model.classes[target] for target in found.target] == index["decision"].tolist()
+    assert (index["decision"] != index["label"]).all()
+
+
+def test_a_run_with_another_test_set_wants_it_for_maps(images: Path, tmp_path: Path) -> None:
+    data, other = from_folder(images), blobs(size=8, groups=4, seed=9, grouped=False)
+    folder = trained(data, tmp_path / "run", test=other, splitter="holdout").folder
+    with pytest.raises(RunError, match="give it to 'load_run' as 'test'"):
+        load_run(folder).explain("grad-cam", limit=2)
+    with pytest.raises(DataError, match="'test' must be the set of the run"):
+        load_run(folder, test=data)
+    assert len(load_run(folder, test=other).explain("grad-cam", limit=2)) == 2
+
+
+def test_a_run_without_errors_says_so(copy: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgcls.run.choose", lambda *_, **__: np.array([], dtype=np.int64))
+    with pytest.raises(RunError, match="must have errors to explain, got none"):
+        load_run(copy, data=from_folder(images)).explain("grad-cam", errors=True)
+
+
+def test_the_configuration_means_the_same_in_another_folder(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images.parent)
+    out = trained(from_folder(Path(images.name)), tmp_path / "run", splitter="holdout", stages=[{"epochs": 1}]).folder
+    monkeypatch.chdir(tmp_path)
+    saved = from_yaml((out / "config.yaml").read_text(encoding="utf-8"))
+    assert len(Trainer.from_config(saved).data) == len(from_folder(images))

@@ -108,3 +108,31 @@ def test_a_changed_space_is_refused_by_name(searcher: Searcher) -> None:
     searcher.run()
     with pytest.raises(ConfigError, match=r"stages\.0\.lr"):
         attrs.evolve(searcher, space={"stages.0.lr": [1e-2, 1e-3], "optimizer": ["adamw", "sgd"]}).run()
+
+
+def test_a_changed_trainer_is_refused_by_name(searcher: Searcher) -> None:
+    searcher.run()
+    with pytest.raises(ConfigError, match=r"'trainer\.batch_size' must stay 32 as in the study of"):
+        attrs.evolve(searcher, trainer=trainer(batch_size=8)).run()
+
+
+def test_another_set_is_refused(searcher: Searcher) -> None:
+    searcher.run()
+    with pytest.raises(ConfigError, match=r"'trainer\.data' must stay"):
+        attrs.evolve(searcher, trainer=attrs.evolve(searcher.trainer, data=blobs(seed=1))).run()
+
+
+@pytest.mark.parametrize("path", ["seed", "monitor", "splitter.val", "out"])
+def test_what_trials_are_compared_by_cannot_be_searched(path: str) -> None:
+    with pytest.raises(ConfigError, match=f"'space' must leave '{path}' alone"):
+        Searcher(trainer(), space={path: [1, 2]})
+
+
+def test_the_best_trainer_has_no_folder_yet(searcher: Searcher) -> None:
+    assert searcher.run().best_trainer().out is None
+
+
+def test_the_best_run_knows_its_test_set(tmp_path: Path) -> None:
+    own = trainer(test=blobs(seed=5, groups=4, grouped=False))
+    run = Searcher(own, space={"stages.0.lr": [1e-2]}, backend="grid", trials=1, out=tmp_path).run().best
+    assert len(run.explain("grad-cam", limit=2)) == 2

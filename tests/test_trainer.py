@@ -75,7 +75,7 @@ def test_the_default_is_a_resnet18_of_timm_trained_head_first() -> None:
     assert default.balancer.class_weights is None
     assert default.optimizer == AdamW()
     assert default.image.size == (224, 224)
-    assert default.decision == "max_f1"
+    assert default.decision is None
 
 
 @pytest.mark.parametrize(("grouped", "splitter"), [(True, StratifiedGroupKFold()), (False, StratifiedKFold())])
@@ -306,7 +306,7 @@ def test_wrong_paths_are_refused(changes: dict[str, Any], message: str) -> None:
         ({"monitor": 5}, "'monitor' must be a str, got 5"),
         ({"decision": "max_f2"}, "'decision.* must be a rule .*got 'max_f2'; did you mean 'max_f1'"),
         ({"decision": 1.5}, "'decision.* must be a threshold from 0 to 1, got 1.5"),
-        ({"decision": None}, "'decision' must be"),
+        ({"decision": [1]}, "'decision' must be"),
         ({"test": [1]}, "'test' must be 'auto'"),
         ({"test": 1.5}, "'test' must be 'auto'"),
         ({"early_stopping": {"patience": 0}}, "'early_stopping.patience' must"),
@@ -352,15 +352,18 @@ def test_a_class_with_fewer_groups_than_folds_is_refused_with_the_remedy(fitted:
 
 def test_validation_records_of_one_class_are_refused_before_training() -> None:
     splits = ["train", "val", "train", "train"]  # groups of class a and b in turn
-    with pytest.raises(SplitError, match="fold 0 must validate on both classes, got none of 'a'; use fewer folds"):
+    with pytest.raises(SplitError, match="fold 0 must validate on every class, got none of 'a'; use fewer folds"):
         trainer(blobs(size=8, splits=splits), splitter="predefined").folds()
 
 
 def test_of_three_classes_one_may_be_absent_from_validation(fitted: Callable[..., Run]) -> None:
     splits = ["train", "val", "train", "train", "train", "val"]  # groups of class a, b and c in turn
-    run = fitted(blobs(size=8, groups=24, classes=3, splits=splits), splitter="predefined")
+    data = blobs(size=8, groups=24, classes=3, splits=splits)
+    with pytest.raises(SplitError, match="must validate on every class, got none of 'a'"):
+        trainer(data, splitter="predefined").folds()
+    run = fitted(data, splitter="predefined", monitor="loss")
     assert run.history["val_roc_auc"].isna().all()
-    assert run.facts["objective"] == [None]
+    assert run.facts["objective"] == [run.history["val_loss"].min()]
     with pytest.raises(RunError, match="'split' must be 'val' for a run without test records"):
         run.predictions("test")
 
@@ -443,6 +446,12 @@ def opaque(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def test_an_unregistered_backbone_trains_and_evaluates(opaque: Run) -> None:
     assert opaque.facts["status"] == "complete"
     assert np.isfinite(opaque.value("roc_auc")[0])
+
+
+def test_an_unregistered_backbone_is_used_in_its_process_and_given_in_another(opaque: Run) -> None:
+    assert not opaque.classifier(0).training
+    again = load_run(opaque.folder, backbone=Own())
+    assert torch.equal(again.classifier(0).head[0].weight, opaque.classifier(0).head[0].weight)
 
 
 def test_the_configuration_says_that_an_unregistered_backbone_is_opaque(opaque: Run) -> None:

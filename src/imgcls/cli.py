@@ -167,6 +167,8 @@ def _files(paths: list[Path]) -> list[Path]:
 
 def _finished(run: imgcls.Run) -> None:
     split = "test" if (run.folder / "predictions_test.npz").exists() else "val"
+    if split == "val":
+        print("No test records: the validation numbers below also chose the checkpoint, so they flatter.")
     for name in ("accuracy", "balanced_accuracy", "roc_auc", "average_precision"):
         value, low, high = run.value(name, split=split)
         print(f"{split} {name.replace('_', ' ')}: {value:.4f} (95 % interval {low:.4f} to {high:.4f})")
@@ -177,7 +179,7 @@ def main() -> None:
     """Run the command line; an error on purpose is one paragraph and exit code 1."""
     try:
         app()
-    except ImgclsError as error:
+    except (ImgclsError, OSError) as error:  # OSError: a disk that is full, a folder that may not be written
         if os.environ.get("IMGCLS_DEBUG"):
             raise
         print(f"imgcls: {error}", file=sys.stderr)

@@ -17,6 +17,7 @@ from imgcls.core.errors import ConfigError, DataError, RunError, nearest
 from imgcls.core.folders import read_json, sha256, write_json
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
+from imgcls.evaluation.decisions import decisions
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.results import load_thresholds
 from imgcls.evaluation.thresholds import Threshold
@@ -24,7 +25,7 @@ from imgcls.explain.base import Attributions, Explainer, explainers
 from imgcls.inference.explaining import choose, draw, explain
 from imgcls.inference.predictor import Predictor
 from imgcls.inference.saved import SavedModel
-from imgcls.models.base import Classifier
+from imgcls.models.base import Backbone, Classifier
 from imgcls.report.page import Content, write_page
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Run:
     _data: Dataset | None = attrs.field(default=None, repr=False)
     _test: Dataset | None = attrs.field(default=None, repr=False)
     _root: Path | None = attrs.field(default=None, repr=False)
+    _backbone: Backbone | None = attrs.field(default=None, repr=False)
 
     @functools.cached_property
     def metrics(self) -> pd.DataFrame:
@@ -168,13 +170,15 @@ class Run:
     @functools.cached_property
     def predictor(self) -> Predictor:
         """The models of all folds as one."""
-        return Predictor.load(self.folder, num_folds=self.facts["num_folds"])
+        return Predictor.load(self.folder, num_folds=self.facts["num_folds"], backbone=self._backbone)
 
-    def predict(self, paths: Sequence[str | Path], *, threshold: str | float | None = None) -> pd.DataFrame:
+    def predict(
+        self, paths: str | Path | Sequence[str | Path], *, threshold: str | float | None = None
+    ) -> pd.DataFrame:
         """Predict image files with the mean of the folds.
 
         Args:
-            paths: The files.
+            paths: The files, or one.
             threshold: The rule of a fitted threshold, or a number; None takes the run's rule.
 
         Returns:
@@ -207,21 +211,38 @@ class Run:
             RunError: if there is nothing to explain, such as no errors.
             UnsupportedModelError: if the method cannot treat the model; with the reason.
         """
+        if limit < 1:
+            raise ConfigError(f"'limit' must be a whole number of at least 1, got {limit!r}")
         explainer = explainers.create(method)
         predictions = self.predictions(split)
         chosen = choose(predictions, self.thresholds, self.model.decision, limit=limit, errors=errors)
         if not len(chosen):
             raise RunError(f"the {split} records must have errors to explain, got none; leave 'errors' out")
         picked = predictions.take(chosen)
-        data = self._test if split == "test" and self._test is not None else self.data
-        num_folds = self.facts["num_folds"]
-        found = explain(picked, data, explainer, self.model, self.classifier, num_folds=num_folds)
+        data = self._tested() if split == "test" else self.data
+        target = decisions(picked, self.thresholds, self.model.decision)
+        found = explain(
+            picked,
+            explainer,
+            target=target,
+            data=data,
+            saved=self.model,
+            models=self.classifier,
+            num_folds=self.facts["num_folds"],
+        )
         name = spec_of(explainer).get("name", type(explainer).__name__)
         folder = self.folder / "attributions" / f"{name}-{split}{'-errors' if errors else ''}"
         shutil.rmtree(folder, ignore_errors=True)
         draw(folder, found, picked, data, self.model, thresholds=self.thresholds, rule=self.model.decision, method=name)
         found.save(folder / "maps.npz")
         return found
+
+    def _tested(self) -> Dataset:
+        if self.facts.get("test_fingerprint") is None:
+            return self.data
+        if self._test is None:
+            raise RunError("the test set of this run is another Dataset; give it to 'load_run' as 'test'")
+        return self._test
 
     def classifier(self, fold: int) -> Classifier:
         """Load the model of one fold.
@@ -232,7 +253,7 @@ class Run:
         Returns:
             The classifier in evaluation mode, on the CPU.
         """
-        return self.model.classifier(self._fold_folders()[fold])
+        return self.model.classifier(self._fold_folders()[fold], backbone=self._backbone)
 
     def report(self) -> Path:
         """Write the HTML page of the run, with what was explained so far.
@@ -264,7 +285,7 @@ class Run:
 
         found = []
         for index in sorted(self.folder.glob("attributions/*/index.csv")):
-            for _, row in pd.read_csv(index, dtype=str).iterrows():
+            for _, row in pd.read_csv(index, dtype=str, keep_default_na=False).iterrows():
                 caption = f"{row['method']}: {row['id']}, true {row['label']}, decided {row['decision']}"
                 found.append((index.parent / row["file"], f"{caption} (p = {float(row['prob']):.2f})"))
         return found[:_MAX_PICTURES]
@@ -285,7 +306,12 @@ def _manifest_data(path: Path, root: Path, facts: dict[str, Any], model: SavedMo
 
 
 def load_run(
-    path: str | Path, *, root: str | Path | None = None, data: Dataset | None = None, test: Dataset | None = None
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    data: Dataset | None = None,
+    test: Dataset | None = None,
+    backbone: Backbone | None = None,
 ) -> Run:
     """Open a finished run.
 
@@ -294,12 +320,14 @@ def load_run(
         root: Where the images are now, if they have moved.
         data: The set itself, for images that were in memory.
         test: The test set outside of it, if there was one.
+        backbone: The backbone itself, where no distribution declares it.
 
     Returns:
         The run; images are read only when they are needed.
 
     Raises:
         RunError: if the run is missing, unfinished, damaged or of a newer imgcls.
+        DataError: if a set is not the one of the run.
     """
     folder = Path(path)
     if not (folder / "run.json").exists():
@@ -315,9 +343,17 @@ def load_run(
             raise RunError(
                 f"file {name!r} of run {str(folder)!r} must be as it was written, got a missing or changed one"
             )
-    if data is not None and data.fingerprint != facts["fingerprint"]:
-        raise DataError("'data' must be the set of the run, got another fingerprint")
-    return Run(folder=folder, facts=facts, data=data, test=test, root=None if root is None else Path(root))
+    for name, given, key in (("data", data, "fingerprint"), ("test", test, "test_fingerprint")):
+        if given is not None and given.fingerprint != facts.get(key):
+            raise DataError(f"{name!r} must be the set of the run, got another fingerprint")
+    return Run(
+        folder=folder,
+        facts=facts,
+        data=data,
+        test=test,
+        root=None if root is None else Path(root),
+        backbone=backbone,
+    )
 
 
 def finish_run(folder: Path, *, root: Path | None, objective: Sequence[float], **facts: Any) -> None:

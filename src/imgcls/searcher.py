@@ -11,10 +11,11 @@ import attrs
 import numpy as np
 
 from imgcls.core import config, options
-from imgcls.core.errors import ImgclsError, RunError
-from imgcls.core.folders import hold, write_text
+from imgcls.core.errors import ConfigError, ImgclsError, PluginContractError, RunError
+from imgcls.core.folders import hold, read_json, write_json, write_text
 from imgcls.core.progress import say
 from imgcls.core.randomness import generator
+from imgcls.data.dataset import Dataset
 from imgcls.run import Run, load_run
 from imgcls.search.base import SearchBackend, Study, search_backends
 from imgcls.search.space import Space
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Search", "Searcher"]
+
+#: Options that say what trials are measured on or by; a space that varied them would compare apples and pears.
+_FIXED = frozenset({"data", "test", "splitter", "seed", "monitor", "decision", "out", "callbacks"})
 
 
 def _space(value: Any) -> Space:
@@ -66,6 +70,9 @@ class Searcher:
     out: Path = attrs.field(default=Path("runs/search"), converter=Path)
 
     def __attrs_post_init__(self) -> None:
+        for path in self.space:
+            if path.split(".")[0] in _FIXED:
+                raise ConfigError(f"'space' must leave {path!r} alone, or trials could not be compared; take it out")
         # A path that leads nowhere is an error here, not in some trial.
         config.replace(self.trainer, self.space.sample(generator(self.seed, "paths")))
 
@@ -81,6 +88,7 @@ class Searcher:
             The study with all its trials.
         """
         with hold(self.out / ".lock", timeout=0):
+            self._agree()
             study = self.backend.open(
                 self.space,
                 directions=f"{monitor_direction(self.monitor)}imize",
@@ -95,6 +103,20 @@ class Searcher:
                 say(f"Trial {trial.number}: {outcome.state} {_shown(outcome)} {dict(trial.params)}")
             return self._finish(study)
 
+    # Trials of one study differ in the space alone.
+    def _agree(self) -> None:
+        test = self.trainer.test.fingerprint if isinstance(self.trainer.test, Dataset) else None
+        settings = {key: value for key, value in self.trainer.to_config().items() if key not in {"data", "out"}}
+        facts = {"data": self.trainer.data.fingerprint, "test": test, **settings}
+        path = self.out / "trainer.json"
+        if path.exists() and any((self.out / "study").glob("trials/*")):
+            kept = read_json(path)
+            for key, value in facts.items():
+                if kept.get(key) != value:
+                    what = f"'trainer.{key}' must stay {kept.get(key)!r} as in the study of {str(self.out)!r}"
+                    raise ConfigError(f"{what}, got {value!r}; change it back or use a new folder")
+        write_json(path, facts)
+
     def load(self, entry: Entry) -> Run:
         """Open the run of a trial.
 
@@ -104,12 +126,18 @@ class Searcher:
         Returns:
             Its run.
         """
-        return load_run(self._folder(entry.trial), data=self.trainer.data)
+        return self._opened(self._folder(entry.trial))
+
+    def _opened(self, folder: Path) -> Run:
+        test = self.trainer.test if isinstance(self.trainer.test, Dataset) else None
+        return load_run(folder, data=self.trainer.data, test=test)
 
     def _folder(self, trial: Trial) -> Path:
         return self.out / f"trial_{trial.number:04d}"
 
     def _try(self, trial: Trial) -> Outcome:
+        if trial.budget is not None:
+            raise PluginContractError("the backend must ask for whole trainings, got a budget; use another one")
         try:
             run = self._trained(trial)
         except Exception as error:  # whatever happens in a trial is its outcome; only a signal ends the study
@@ -122,7 +150,7 @@ class Searcher:
     def _trained(self, trial: Trial) -> Run:
         folder = self._folder(trial)
         try:
-            return load_run(folder, data=self.trainer.data)  # finished, but the study was ended before it was told
+            return self._opened(folder)  # finished, but the study was ended before it was told
         except RunError:
             shutil.rmtree(folder, ignore_errors=True)
         return config.replace(self.trainer, {**trial.params, "out": str(folder)}).fit()
@@ -178,7 +206,7 @@ class Search:
         Returns:
             A Trainer with its parameters, the folder left open.
         """
-        return config.replace(self.searcher.trainer, dict(self._won().trial.params))
+        return config.replace(self.searcher.trainer, {**self._won().trial.params, "out": None})
 
     def _won(self) -> Entry:
         if self.winner is None:

@@ -41,6 +41,12 @@ from imgcls.training.stages import EarlyStopping, Stage
 
 __all__ = ["Trainer"]
 
+#: Metrics that are defined where a class has no record.
+_OF_ALL_RECORDS = frozenset({"loss", "accuracy"})
+
+#: Options of readers that are paths.
+_PATHS = frozenset({"root", "path"})
+
 #: How many images the measurement of device and precision uses.
 _PROBE = 8
 
@@ -85,8 +91,9 @@ def _monitor(_: Any, __: Any, value: Any) -> None:
 
 
 def _decision(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
-    options.instance(str, int, float)(_, field, value)
-    parse_rule(value, name=field.name)
+    if value is not None:
+        options.instance(str, int, float)(_, field, value)
+        parse_rule(value, name=field.name)
 
 
 def _functions(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
@@ -100,7 +107,7 @@ def _refuse_blind(folds: Folds, data: Dataset) -> None:
         missing = set(range(len(data.classes))) - set(data.labels[fold.val].tolist())
         if missing:
             raise SplitError(
-                f"fold {number} must validate on both classes, got none of {data.classes[missing.pop()]!r}; use fewer "
+                f"fold {number} must validate on every class, got none of {data.classes[missing.pop()]!r}; use fewer "
                 "folds, a larger 'val', another seed, or name other validation records"
             )
 
@@ -132,7 +139,8 @@ class Trainer:
         monitor: The metric that chooses the checkpoint; None takes `average_precision` for
             two classes, else `roc_auc`. Ties go to the lower loss, then the higher accuracy.
         early_stopping: When a stage ends early; None never.
-        decision: The rule of the threshold that `predict` applies, for two classes.
+        decision: The rule of the threshold that `predict` applies, for two classes; None
+            takes `max_f1`. With more classes the most probable one is taken.
         batch_size: Records a step.
         seed: The seed of everything.
         out: The run's folder; None takes the next free one below `runs`.
@@ -170,10 +178,10 @@ class Trainer:
         converter=_early_stopping,
         validator=options.optional(options.instance(EarlyStopping)),
     )
-    decision: str | float = attrs.field(default="max_f1", validator=_decision)
+    decision: str | float | None = attrs.field(default=None, validator=_decision)
     batch_size: int = attrs.field(default=32, validator=options.count(2))
     seed: int = attrs.field(default=42, validator=options.seed())
-    out: str | None = attrs.field(default=None, converter=attrs.converters.optional(str))
+    out: str | Path | None = attrs.field(default=None, validator=options.optional(options.instance(str, Path)))
     callbacks: tuple[Callable[[EpochEnd], Any], ...] = attrs.field(
         default=(), converter=options.texts, validator=_functions
     )
@@ -186,6 +194,8 @@ class Trainer:
             raise DataError(f"'data' must have records of at least two classes, got {present}; add the others")
         if self.balancer.loss == "bce" and len(self.data.classes) != 2:
             raise ConfigError("'balancer.loss' must be 'cross-entropy' for more than two classes, got 'bce'")
+        if self.decision is not None and self.data.positive is None:
+            raise ConfigError(f"'decision' must be left out for more than two classes, got {self.decision!r}")
         with config.at("balancer"):  # names of classes are checked before training
             self.balancer.weights(self.data.labels, self.data.classes)
 
@@ -223,7 +233,12 @@ class Trainer:
         fields = {name: dump(getattr(self, name)) for name in names}
         if isinstance(self.test, Dataset):
             fields["test"] = {"opaque": f"another set, fingerprint {self.test.fingerprint}"}
-        return {"data": dump(self.data.source or opaque), **fields}
+        # A configuration means the same wherever it is read, so paths are written in full.
+        source = {
+            key: str(Path(value).resolve()) if key in _PATHS else value
+            for key, value in (self.data.source or {}).items()
+        }
+        return {"data": dump(source or opaque), **fields}
 
     def folds(self) -> Folds:
         """Divide the set as `fit` will.
@@ -232,13 +247,13 @@ class Trainer:
             The folds.
 
         Raises:
-            SplitError: if the set cannot be divided so, or of two classes one has no record
-                to validate.
+            SplitError: if the set cannot be divided so, or a class has no record to validate
+                though thresholds or the monitored metric need it.
         """
         grouped = self.data.groups is not None
         splitter = self.splitter or (StratifiedGroupKFold() if grouped else StratifiedKFold())
         folds = plan_folds(self.data, splitter, test=self.test, seed=self.seed)
-        if self.data.positive is not None:
+        if self.data.positive is not None or self.monitored not in _OF_ALL_RECORDS:
             _refuse_blind(folds, self.data)
         return folds
 
@@ -262,7 +277,8 @@ class Trainer:
                     for number, fold in enumerate(folds)
                 ]
                 self._finish(folder, results, fixed=self._fixed(folds), seconds=time.time() - started)
-        return load_run(folder, data=self.data, test=recipe.test and recipe.test[0])
+        test = self.test if isinstance(self.test, Dataset) else None
+        return load_run(folder, data=self.data, test=test, backbone=self.backbone)
 
     # Everything that can fail for want of weights, memory or readable images fails here, before training.
     def _prepare(self) -> tuple[Recipe, SavedModel]:
@@ -314,8 +330,13 @@ class Trainer:
             num_outputs=num_outputs(self.balancer.loss, len(self.data.classes)),
             classes=self.data.classes,
             positive=self.data.positive,
-            decision=parse_rule(self.decision).name if self.data.positive is not None else "",
+            decision="".join(self._rules()),
         )
+
+    # The rule that decides; none for more than two classes.
+    def _rules(self) -> list[str]:
+        rule = "max_f1" if self.decision is None else self.decision
+        return [] if self.data.positive is None else [parse_rule(rule).name]
 
     # With one fold, or one test set for all folds, every model predicts the same test records.
     def _fixed(self, folds: Folds) -> bool:
@@ -324,6 +345,10 @@ class Trainer:
     def _begin(self, folder: Path, folds: Folds, model: SavedModel, recipe: Recipe) -> None:
         if self.data.positive is not None and not self.data.positive_given:
             say(f"Positive class: {self.data.positive} (the rarer one; name another with 'positive')")
+        if self.splitter is None and self.data.splits is not None and np.any(self.data.splits == "val"):
+            say("The set's own validation records join the folds (splitter 'predefined' keeps them apart)")
+        if "name" not in model.backbone:
+            say("The backbone is not declared by any distribution: to open this run again, give it to 'load_run'")
         if (folder / "config.yaml").exists():  # of another process, while this one prepared
             raise RunError(f"'out' must be a new or empty folder, got {str(folder)!r}; choose another name")
         write_text(folder / "config.yaml", config.to_yaml(self.to_config()))
@@ -334,13 +359,13 @@ class Trainer:
         model.save(folder / "model.json")
 
     def _finish(self, folder: Path, results: list[FoldResult], *, fixed: bool, seconds: float) -> None:
-        rules = [self.decision] if self.data.positive is not None else []
         tests = [result.test for result in results if result.test is not None]
-        conclude(folder, [result.val for result in results], tests, fixed=fixed, rules=rules, seed=self.seed)
+        conclude(folder, [result.val for result in results], tests, fixed=fixed, rules=self._rules(), seed=self.seed)
         finish_run(
             folder,
             num_folds=len(results),
             fingerprint=self.data.fingerprint,
+            test_fingerprint=self.test.fingerprint if isinstance(self.test, Dataset) else None,
             root=self.data.root,
             positive_given=self.data.positive_given,
             monitor=self.monitored,

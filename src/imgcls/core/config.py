@@ -192,7 +192,7 @@ def _index(values: Sequence[Any], key: str, path: str) -> int:
 
 
 def from_yaml(text: str, *, source: str = "the configuration") -> Any:
-    """Read YAML, with `1e-4` as the number everyone means.
+    """Read YAML, with numbers and truth values as in YAML 1.2: `1e-4` is a number, `NO` a word.
 
     Args:
         text: The YAML.
@@ -207,7 +207,7 @@ def from_yaml(text: str, *, source: str = "the configuration") -> Any:
     import yaml
 
     try:
-        return yaml.load(text, Loader=_with_numbers(yaml.SafeLoader))  # noqa: S506 (a safe loader)
+        return yaml.load(text, Loader=_loader())  # noqa: S506 (a safe loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} must be YAML; {' '.join(str(error).split())}") from None
 
@@ -224,13 +224,37 @@ def to_yaml(value: Any) -> str:
     import yaml
 
     plain = json.loads(json.dumps(value))  # no anchors for values that appear twice
-    dumper = _with_numbers(yaml.SafeDumper)
-    return str(yaml.dump(plain, Dumper=dumper, sort_keys=False, allow_unicode=True, width=100))
+    return str(yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=100))
 
 
-# Floats as in YAML 1.2 (1.1 takes 1e-4 for a word), on both ways, so that the word '1e4' is quoted.
-def _with_numbers(base: Any) -> Any:
-    kind: Any = type(base.__name__, (base,), {})
-    number = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
-    kind.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789."))
+# The scalars of YAML 1.2: 1.1 takes 1e-4 for a word, NO for False, 2024_01 for a number.
+_SCALARS = {
+    "bool": (r"^(true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    "float": (r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$", "-+0123456789."),
+    "int": (r"^[-+]?[0-9]+$", "-+0123456789"),
+}
+
+
+def _loader() -> Any:
+    import yaml
+
+    kind: Any = type("Loader", (yaml.SafeLoader,), {})
+    old = {f"tag:yaml.org,2002:{name}" for name in (*_SCALARS, "timestamp")}
+    kind.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in found if tag not in old]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for name in ("bool", "int", "float"):  # a whole number is tried as such first
+        pattern, first = _SCALARS[name]
+        kind.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(pattern), list(first))
+    return kind
+
+
+# Quotes what either version would not read as a word.
+def _dumper() -> Any:
+    import yaml
+
+    kind: Any = type("Dumper", (yaml.SafeDumper,), {})
+    pattern, first = _SCALARS["float"]
+    kind.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(pattern), list(first))
     return kind

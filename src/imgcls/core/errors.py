@@ -14,7 +14,6 @@ ImgclsError
 │   ├── PluginConflictError           two distributions claim one name
 │   ├── PluginLoadError               a plugin cannot be imported
 │   └── PluginContractError           a plugin does not keep its interface
-├── MissingExtraError (ImportError)   an optional dependency is not installed
 ├── WeightsError (ValueError)         weights that are missing or do not fit
 ├── UnsupportedModelError (ValueError)    a model that a method cannot treat
 ├── TrainingError (ArithmeticError)   training went wrong (loss not finite)
@@ -32,7 +31,6 @@ __all__ = [
     "DataError",
     "DecodeError",
     "ImgclsError",
-    "MissingExtraError",
     "PluginConflictError",
     "PluginContractError",
     "PluginError",
@@ -86,10 +84,6 @@ class PluginLoadError(PluginError):
 
 class PluginContractError(PluginError):
     """A plugin does not keep the contract of its interface."""
-
-
-class MissingExtraError(ImgclsError, ImportError):
-    """An optional dependency is not installed."""
 
 
 class WeightsError(ImgclsError, ValueError):

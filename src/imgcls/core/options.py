@@ -100,12 +100,18 @@ def count(low: int = 1) -> Validator:
 
 
 def seed() -> Validator:
-    """Accept a seed: a whole number of at least 0.
+    """Accept a seed: a whole number of at least 0 and below 2**63.
 
     Returns:
         The validator.
     """
-    return count(0)
+
+    def check(owner: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        count(0)(owner, field, value)
+        if value >= 2**63:
+            raise rejected(field.name, "be below 2**63", value)
+
+    return check
 
 
 def choice(*options: str) -> Validator:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgcls.core.errors import ConfigError, DataError, nearest
 from imgcls.core.randomness import generator
-from imgcls.data import images, naming, readers
+from imgcls.data import arguments, images, naming, readers
 from imgcls.data.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Dataset:
         positive_given: Whether the user named it; else it is the rarer one.
         root: The folder that the ids are paths below, or None for images in memory.
         arrays: Images in memory (N, height, width[, channels]), or None.
+        rows: The row of each record (N,) in the CSV or TSV file, whose header is row 1; None
+            for other sets.
         source: The reader and its options, from which `config.yaml` rebuilds the set.
     """
 
@@ -62,6 +64,7 @@ class Dataset:
     positive_given: bool = False
     root: Path | None = None
     arrays: NDArray[np.uint8] | None = None
+    rows: NDArray[np.int64] | None = None
     source: Mapping[str, Any] | None = None
 
     @classmethod
@@ -70,8 +73,8 @@ class Dataset:
         root: str | Path,
         *,
         group: str | None = None,
-        classes: Sequence[str] | None = None,
-        positive: str | None = None,
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
     ) -> Dataset:
         """Read class folders: `root/class/image`, or `root/split/class/image`.
 
@@ -86,16 +89,13 @@ class Dataset:
             The set, with the splits `train`, `val` and `test` where the folders say so.
 
         Raises:
+            ConfigError: if an option is of the wrong type.
             DataError: if there are no images, or a path does not match `group`.
         """
-        source = {
-            "from": "folder",
-            "root": str(root),
-            "group": group,
-            "classes": _listed(classes),
-            "positive": positive,
-        }
-        return cls._made(readers.folder(Path(root), group), classes, positive, root=Path(root), source=source)
+        place, group = arguments.path("root", root), arguments.expression(group)
+        named = _named(classes, positive)
+        source = {"from": "folder", "root": str(root), "group": group, **named}
+        return cls._made(readers.folder(place, group), **named, root=place, source=source)
 
     @classmethod
     def from_csv(
@@ -107,8 +107,8 @@ class Dataset:
         label: str = "label",
         group: str | None = None,
         split: str | None = None,
-        classes: Sequence[str] | None = None,
-        positive: str | None = None,
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
     ) -> Dataset:
         """Read a table of images; `.tsv` files are separated by tabs.
 
@@ -127,14 +127,17 @@ class Dataset:
             `id`, `label`, `group` and `split`.
 
         Raises:
+            ConfigError: if an option is of the wrong type.
             DataError: if a column, a label or a file is missing, named with its row.
         """
-        root = Path(root) if root is not None else Path(path).parent
-        columns = {"image": image, "label": label, "group": group, "split": split}
-        source: dict[str, Any] = {"from": "csv", "path": str(path), "root": str(root), **columns}
-        source |= {"classes": _listed(classes), "positive": positive}
-        table = readers.table(Path(path), columns=columns)
-        return cls._made(readers.records(table, root, columns), classes, positive, root=root, source=source)
+        file = arguments.path("path", path)
+        place = file.parent if root is None else arguments.path("root", root)
+        columns = arguments.columns(image=image, label=label, group=group, split=split)
+        named = _named(classes, positive)
+        source = {"from": "csv", "path": str(path), "root": str(place), **columns, **named}
+        table = readers.table(file, columns=columns)
+        rows = np.arange(2, len(table) + 2)
+        return cls._made(readers.records(table, place, columns, rows), **named, root=place, rows=rows, source=source)
 
     @classmethod
     def from_frame(
@@ -146,8 +149,8 @@ class Dataset:
         label: str = "label",
         group: str | None = None,
         split: str | None = None,
-        classes: Sequence[str] | None = None,
-        positive: str | None = None,
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
     ) -> Dataset:
         """Take a data frame of pandas or polars, or a table of pyarrow.
 
@@ -165,11 +168,13 @@ class Dataset:
             The set.
 
         Raises:
-            DataError: if a column, a label or a file is missing, named with its row.
+            ConfigError: if an option is of the wrong type.
+            DataError: if a column, a label or a file is missing, named with its position from 0.
         """
-        columns = {"image": image, "label": label, "group": group, "split": split}
-        records = readers.records(readers.to_pandas(frame), Path(root), columns)
-        return cls._made(records, classes, positive, root=Path(root))
+        place = arguments.path("root", root)
+        columns = arguments.columns(image=image, label=label, group=group, split=split)
+        records = readers.records(readers.to_pandas(frame), place, columns)
+        return cls._made(records, **_named(classes, positive), root=place)
 
     @classmethod
     def from_arrays(
@@ -179,14 +184,15 @@ class Dataset:
         *,
         groups: ArrayLike | None = None,
         splits: ArrayLike | None = None,
-        classes: Sequence[str] | None = None,
-        positive: str | None = None,
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
     ) -> Dataset:
         """Take images that are in memory already.
 
         Args:
             arrays: Images (N, height, width) or (N, height, width, 1 or 3), uint8.
-            labels: Labels (N,): words, or whole numbers, which index `classes` where given.
+            labels: Labels (N,): words or whole numbers. Where `classes` are given and hold
+                every number as text, the numbers are names; else they index `classes`.
             groups: Groups (N,).
             splits: `train`, `val` or `test` of each record (N,).
             classes: The classes in order; default is alphabetical or by number.
@@ -196,12 +202,15 @@ class Dataset:
             The set; ids are the positions.
 
         Raises:
+            ConfigError: if an option is of the wrong type.
             DataError: if shapes or types do not fit.
         """
+        named = _named(classes, positive)
         pixels = readers.pixels(arrays)
-        records = readers.array_records(len(pixels), labels, groups, splits, classes)
-        order = classes if classes is not None else naming.number_order(labels)
-        return cls._made(records, order, positive, arrays=pixels)
+        records = readers.array_records(len(pixels), labels, groups, splits, named["classes"])
+        if classes is None:
+            named["classes"] = naming.number_order(labels)
+        return cls._made(records, **named, arrays=pixels)
 
     @classmethod
     def from_config(cls, options: Mapping[str, Any]) -> Dataset:
@@ -217,13 +226,15 @@ class Dataset:
             ConfigError: if the reader or an option is unknown.
         """
         kinds: dict[str, tuple[Any, str]] = {"folder": (cls.from_folder, "root"), "csv": (cls.from_csv, "path")}
+        if not isinstance(options, Mapping):
+            raise ConfigError(f"'data' must be options by name, got {options!r}")
         kind = options.get("from")
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             raise ConfigError(f"'data.from' must name a reader, got {kind!r}; {nearest(str(kind), kinds)}")
         reader, first = kinds[kind]
         known = {first, *(reader.__kwdefaults__ or {})}
         for key in options.keys() - {"from"} - known:
-            raise ConfigError(f"'data.{key}' must be an option of {kind!r}; {nearest(key, known)}")
+            raise ConfigError(f"'data.{key}' must be an option of {kind!r}; {nearest(str(key), known)}")
         if first not in options:
             raise ConfigError(f"'data.{first}' must be given")
         rest = {key: value for key, value in options.items() if key not in {"from", first}}
@@ -291,7 +302,7 @@ class Dataset:
         """
         if self.root is None:
             raise DataError("'data' must have files, got images in memory")
-        return readers.file_facts(self.root, self.frame["id"])
+        return readers.file_facts(self.root, self.frame["id"], self.rows)
 
     def path(self, position: int) -> Path:
         """Name the file of a record.
@@ -327,23 +338,20 @@ class Dataset:
         """Keep some records; classes and the positive class stay.
 
         Args:
-            positions: Positions (M,), or a mask (N,).
+            positions: Positions (M,) from 0, each once, or a mask (N,).
 
         Returns:
             The smaller set.
 
         Raises:
-            DataError: if they are no positions or a mask of another length.
+            DataError: if they are no positions or a mask of another length, or one is
+                repeated or out of range.
         """
-        chosen = np.asarray(positions)
-        mask = chosen.dtype == np.bool_ and chosen.shape == (len(self),)
-        if not mask and (chosen.ndim != 1 or chosen.dtype.kind not in "iu"):
-            got = f"{chosen.dtype} {chosen.shape}"
-            raise DataError(f"'positions' must be whole numbers (M,) or a mask ({len(self)},), got {got}")
-        chosen = np.flatnonzero(chosen) if mask else chosen
+        chosen = arguments.positions(positions, len(self))
         arrays = None if self.arrays is None else self.arrays[chosen]
+        rows = None if self.rows is None else self.rows[chosen]
         frame = self.frame.iloc[chosen].reset_index(drop=True)
-        return attrs.evolve(self, frame=frame, arrays=arrays, source=None)
+        return attrs.evolve(self, frame=frame, arrays=arrays, rows=rows, source=None)
 
     def sample(self, n: int, *, seed: int = 0) -> Dataset:
         """Keep `n` records chosen by chance.
@@ -358,30 +366,32 @@ class Dataset:
         Raises:
             DataError: if there are fewer records.
         """
-        if not 0 < n <= len(self):
+        if not isinstance(n, int | np.integer) or not 0 < n <= len(self):
             raise DataError(f"'n' must be from 1 to {len(self)}, got {n!r}")
         return self.subset(np.sort(generator(seed, "sample").choice(len(self), size=n, replace=False)))
 
-    def relabel(self, names: Mapping[str, str], *, positive: str | None = None) -> Dataset:
+    def relabel(self, names: Mapping[str, str], *, positive: str | int | None = None) -> Dataset:
         """Rename or merge classes.
 
         Args:
             names: New names by old ones; classes that are not named keep theirs.
-            positive: The class of sensitivity and thresholds; default is the rarer of two.
+            positive: The class of sensitivity and thresholds; default is the one that the user
+                named before, by its new name, else the rarer of two.
 
         Returns:
             The set with the new classes, in order of first appearance.
 
         Raises:
+            ConfigError: if a name is of the wrong type.
             DataError: if an old name is unknown.
         """
-        for name in names:
-            if name not in self.classes:
-                raise DataError(f"'names' must rename classes of the set, got {name!r}; {nearest(name, self.classes)}")
-        order = tuple(dict.fromkeys(names.get(name, name) for name in self.classes))
-        frame = self.frame.assign(label=[names.get(label, label) for label in self.frame["label"]])
-        chosen = naming.positive_class(frame["label"], order, positive)
-        given = positive is not None
+        new = arguments.renames(names, self.classes)
+        order = tuple(dict.fromkeys(new.values()))
+        wanted = arguments.class_name("positive", positive)
+        if wanted is None and self.positive_given and self.positive is not None and len(order) == 2:
+            wanted = new[self.positive]
+        frame = self.frame.assign(label=[new[label] for label in self.frame["label"]])
+        chosen, given = naming.positive_class(frame["label"], order, wanted), wanted is not None
         return attrs.evolve(self, frame=frame, classes=order, positive=chosen, positive_given=given, source=None)
 
     def counts(self) -> dict[str, int]:
@@ -393,5 +403,5 @@ class Dataset:
         return dict(zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)).tolist(), strict=True))
 
 
-def _listed(names: Sequence[str] | None) -> list[str] | None:
-    return None if names is None else list(names)
+def _named(classes: Any, positive: Any) -> dict[str, Any]:
+    return {"classes": arguments.class_names(classes), "positive": arguments.class_name("positive", positive)}

@@ -88,7 +88,7 @@ class Folds:
 
         Raises:
             SplitError: if a shape or code is wrong, a fold has nothing to train or validate
-                with, or a group is divided.
+                with, a group is divided, or test parts of folds overlap without being one.
         """
         codes = np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != len(dataset) or not len(codes):
@@ -98,6 +98,7 @@ class Folds:
             raise SplitError(f"codes must be whole numbers from {TRAIN} to {UNUSED}, got {got}")
         for number, row in enumerate(codes):
             _check_fold(row, number, dataset, keeps_groups=keeps_groups)
+        _refuse_overlap(codes == TEST)
         return cls(folds=tuple(map(Fold.from_codes, codes)), fingerprint=dataset.fingerprint)
 
     def __len__(self) -> int:
@@ -180,6 +181,16 @@ def _check_fold(codes: NDArray[np.int8], number: int, dataset: Dataset, *, keeps
         raise SplitError(f"fold {number} must train on every class, got none of {listing(missing)}; use fewer folds")
     if keeps_groups and dataset.groups is not None:
         _refuse_divided(codes, number, dataset.groups)
+
+
+# A record that some folds test more than once would count more often than others in what is pooled.
+def _refuse_overlap(tested: NDArray[np.bool_]) -> None:
+    several = int((tested.sum(axis=0) > 1).sum())
+    if several and not np.all(tested == tested[0]):
+        raise SplitError(
+            f"each record must be tested by one fold, or the same records by all, got {several} in several; let the "
+            "test parts be disjoint, or fix one test set with 'test'"
+        )
 
 
 def _refuse_divided(codes: NDArray[np.int8], number: int, groups: NDArray[np.str_]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,24 @@ from imgcls.core.errors import DataError, listing, nearest
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["class_order", "number_order", "positive_class"]
+__all__ = ["class_order", "number_order", "positive_class", "text"]
+
+
+def text(value: Any) -> str:
+    """Write a label, group or split as text, without space around it.
+
+    Args:
+        value: Text or a number.
+
+    Returns:
+        The text; a whole number has no point, whatever its type.
+
+    Examples:
+        >>> text(" a "), text(2.0), text(2)
+        ('a', '2', '2')
+    """
+    whole = isinstance(value, float | np.floating) and value.is_integer()
+    return str(int(value) if whole else value).strip()
 
 
 def number_order(labels: ArrayLike) -> list[str] | None:
@@ -45,7 +62,7 @@ def class_order(labels: pd.Series[str], classes: Sequence[str] | None) -> tuple[
     found = sorted(labels.unique())
     if classes is None:
         return tuple(found)
-    order = tuple(map(str, classes))
+    order = tuple(classes)
     if len(set(order)) != len(order):
         raise DataError(f"'classes' must name each class once, got {list(order)!r}")
     unknown = [name for name in found if name not in order]

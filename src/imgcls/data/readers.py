@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgcls.core.errors import ConfigError, DataError, listing
 from imgcls.data.images import EXTENSIONS
+from imgcls.data.naming import text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,7 @@ __all__ = [
     "file_facts",
     "folder",
     "pixels",
+    "places",
     "records",
     "table",
     "to_pandas",
@@ -32,6 +34,9 @@ _ROLES = ("id", "label", "group", "split")
 
 #: Names of folders and of values in a split column, and the split they stand for.
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+#: What stands for the bytes of a file name that is not UTF-8.
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 
 
 def folder(root: Path, group: str | None) -> pd.DataFrame:
@@ -45,27 +50,29 @@ def folder(root: Path, group: str | None) -> pd.DataFrame:
         Records ordered by path.
 
     Raises:
-        DataError: if the folder is missing, holds no images or mixes layouts.
+        DataError: if the folder is missing, holds no images, mixes layouts or has a file name
+            that is no text.
     """
     import pandas as pd
 
     if not root.is_dir():
         raise DataError(f"'root' must be an existing folder, got {str(root)!r}")
     paths = sorted(_image_paths(root))
+    _refuse_no_text(paths)
     tops = {path.split("/", 1)[0] for path in paths}
-    splits = {top for top in tops if top.lower() in _SPLITS}
+    splits = {top for top in tops if text(top).lower() in _SPLITS}
     split = bool(tops) and splits == tops
     _refuse_mixed(paths, splits, tops - splits)
     depth = 2 if split else 1
-    loose = [path for path in paths if path.count("/") < depth]
+    parts = [path.split("/") for path in paths]
+    loose = ["/".join(part) for part in parts if len(part) <= depth or not text(part[depth - 1])]
     if not paths or loose:
         layout = "split folders with class folders" if split else "class folders"
         got = f"{listing(loose, limit=3)} outside of them" if loose else f"no images below {str(root)!r}"
         raise DataError(f"'root' must hold {layout} of images, got {got}")
-    parts = [path.split("/") for path in paths]
-    frame = pd.DataFrame({"id": paths, "label": [part[depth - 1] for part in parts]})
+    frame = pd.DataFrame({"id": paths, "label": [text(part[depth - 1]) for part in parts]})
     if split:
-        frame["split"] = [_SPLITS[part[0].lower()] for part in parts]
+        frame["split"] = [_SPLITS[text(part[0]).lower()] for part in parts]
     return _with_groups(frame, group)
 
 
@@ -149,7 +156,9 @@ def to_pandas(frame: Any) -> pd.DataFrame:
     raise DataError(f"'frame' must be a frame of pandas, polars or pyarrow, got {type(frame).__name__}")
 
 
-def records(frame: pd.DataFrame, root: Path, columns: Mapping[str, str | None]) -> pd.DataFrame:
+def records(
+    frame: pd.DataFrame, root: Path, columns: Mapping[str, str | None], rows: NDArray[np.int64] | None = None
+) -> pd.DataFrame:
     """Turn a table into records and check that every label and file is there.
 
     Args:
@@ -157,6 +166,7 @@ def records(frame: pd.DataFrame, root: Path, columns: Mapping[str, str | None]) 
         root: The folder that the images are below.
         columns: The columns of `image`, `label`, `group` and `split`; the group may be a
             regular expression.
+        rows: The row of each record in its file, (N,), for messages.
 
     Returns:
         The records with the table's other columns.
@@ -171,14 +181,14 @@ def records(frame: pd.DataFrame, root: Path, columns: Mapping[str, str | None]) 
             raise DataError(f"'{role}' must name a column, got {name!r}; the table has {listing(frame.columns)}")
     if frame.empty:
         raise DataError("the table must have records, got none")
-    _refuse_gaps(frame, names)
-    found = {"id": frame[names["image"]].astype(str).map(_posix), "label": frame[names["label"]].map(_text)}
-    found |= {role: frame[names[role]].map(_text) for role in ("group", "split") if role in names}
+    _refuse_gaps(frame, names, rows)
+    found = {"id": frame[names["image"]].astype(str).map(_posix)}
+    found |= {role: frame[names[role]].map(text) for role in ("label", "group", "split") if role in names}
     rest = frame.drop(columns=list(dict.fromkeys(names.values())))
     made = rest.rename(columns={name: f"{name}_" for name in _ROLES}).assign(**found)
     made = made[[*found, *(name for name in made.columns if name not in found)]]
-    _refuse_ids(made["id"])
-    file_facts(root, made["id"])
+    _refuse_ids(made["id"], rows)
+    file_facts(root, made["id"], rows)
     return _with_groups(_with_splits(made), pattern)
 
 
@@ -190,46 +200,63 @@ def _posix(path: str) -> str:
     return PurePosixPath(path.replace("\\", "/")).as_posix()  # './a' and 'a' are one image
 
 
-def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _refuse_gaps(frame: pd.DataFrame, names: Mapping[str, str]) -> None:
+def _refuse_gaps(frame: pd.DataFrame, names: Mapping[str, str], rows: NDArray[np.int64] | None = None) -> None:
     for role, name in names.items():
         values = frame[name]
-        empty = np.flatnonzero(values.isna().to_numpy() | (values.map(_text).astype(str).str.strip() == "").to_numpy())
+        empty = np.flatnonzero(values.isna().to_numpy() | (values.map(text).astype(str) == "").to_numpy())
         if len(empty):
-            raise DataError(f"'{role}' must be filled in every row, got nothing in column {name!r} of {_rows(empty)}")
+            where = f"column {name!r} of {places(empty, rows)}"
+            raise DataError(f"'{role}' must be filled in every row, got nothing in {where}")
 
 
-# Rows as an editor or spreadsheet counts them: the header is row 1.
-def _rows(positions: Iterable[int]) -> str:
-    numbers = [str(position + 2) for position in positions]
+def places(positions: Iterable[int], rows: NDArray[np.int64] | None) -> str:
+    """Say where records stand.
+
+    Args:
+        positions: Their positions in the set.
+        rows: The row of each record of the set in its file, (N,), or None.
+
+    Returns:
+        The rows of the file as a spreadsheet counts them, or the positions from 0.
+
+    Examples:
+        >>> places([0, 3], None), places([0], np.array([2, 3]))
+        ('records 0, 3', 'row 2')
+    """
+    numbers = [str(position if rows is None else rows[position]) for position in positions]
     shown = ", ".join(numbers[:5]) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
-    return f"row {shown}" if len(numbers) == 1 else f"rows {shown}"
+    return ("record" if rows is None else "row") + ("s" if len(numbers) > 1 else "") + f" {shown}"
 
 
-def _refuse_ids(ids: pd.Series[str]) -> None:
+def _refuse_ids(ids: pd.Series[str], rows: NDArray[np.int64] | None) -> None:
+    _refuse_no_text(ids)
     twice = np.flatnonzero(ids.duplicated().to_numpy())
     if len(twice):
-        raise DataError(f"each image must appear once, got {ids.iloc[twice[0]]!r} again in {_rows(twice)}")
+        raise DataError(f"each image must appear once, got {ids.iloc[twice[0]]!r} again in {places(twice, rows)}")
     bad = [i for i, path in enumerate(ids) if path.startswith("/") or ".." in path.split("/") or "\0" in path]
     if bad:
-        raise DataError(f"image paths must stay below 'root', got {ids.iloc[bad[0]]!r} in {_rows(bad)}")
+        raise DataError(f"image paths must stay below 'root', got {ids.iloc[bad[0]]!r} in {places(bad, rows)}")
 
 
-def file_facts(root: Path, ids: Iterable[str]) -> NDArray[np.int64]:
+def _refuse_no_text(ids: Iterable[str]) -> None:
+    odd = [path for path in ids if _NO_TEXT.search(path)]
+    if odd:
+        raise DataError(f"names of images must be UTF-8, got {listing(odd, limit=3)}; rename the files")
+
+
+def file_facts(root: Path, ids: Iterable[str], rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Look at every file without opening it.
 
     Args:
         root: The folder.
         ids: Paths below it, (N,).
+        rows: The row of each record in its file, (N,), for the message.
 
     Returns:
         Size in bytes and time of change in nanoseconds, (2, N).
 
     Raises:
-        DataError: if files are missing, named with their rows.
+        DataError: if files are missing, named with their places.
     """
     facts, missing = [], []
     for position, name in enumerate(ids):
@@ -240,9 +267,9 @@ def file_facts(root: Path, ids: Iterable[str]) -> NDArray[np.int64]:
         else:
             facts.append((status.st_size, status.st_mtime_ns))
     if missing:
-        rows = _rows(position for position, _ in missing)
+        where = places((position for position, _ in missing), rows)
         names = listing((name for _, name in missing), limit=3)
-        raise DataError(f"images must exist below {str(root)!r}, got no {names} ({rows}); correct 'root' or the paths")
+        raise DataError(f"images must exist below {str(root)!r}, got no {names} ({where}); correct 'root' or the paths")
     return np.array(facts, dtype=np.int64).reshape(-1, 2).T
 
 
@@ -263,7 +290,7 @@ def _with_groups(frame: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
     except re.error as error:
         raise ConfigError(f"'group' must be a regular expression, got {pattern!r}; {error}") from None
     matches = [expression.search(path) for path in frame["id"]]
-    found = [(match.group(min(expression.groups, 1)) or "") if match else "" for match in matches]
+    found = [text(match.group(min(expression.groups, 1)) or "") if match else "" for match in matches]
     missed = [path for path, name in zip(frame["id"], found, strict=True) if not name]
     if missed:
         raise DataError(
@@ -304,7 +331,8 @@ def array_records(
 
     Args:
         count: How many images there are.
-        labels: Labels (N,); whole numbers index `classes` where these are given.
+        labels: Labels (N,); where `classes` are given, whole numbers are names if all of them
+            are among these, else they index them.
         groups: Groups (N,), or None.
         splits: Splits (N,), or None.
         classes: The classes, or None.
@@ -325,11 +353,11 @@ def array_records(
             raise DataError(f"'{name}s' must have shape ({count},) like the images, got {values.shape}")
     frame = pd.DataFrame({"id": [f"{number:06d}" for number in range(count)], **columns})
     _refuse_gaps(frame, {name: name for name in columns})
-    return _with_splits(frame.assign(**{name: frame[name].map(_text) for name in columns}))
+    return _with_splits(frame.assign(**{name: frame[name].map(text) for name in columns}))
 
 
 def _names(labels: NDArray[Any], classes: Sequence[str] | None) -> NDArray[Any]:
-    if classes is None or labels.dtype.kind not in "iu":
+    if classes is None or labels.dtype.kind not in "iu" or set(map(str, np.unique(labels))) <= set(classes):
         return labels
     if labels.size and (labels.min() < 0 or labels.max() >= len(classes)):
         raise DataError(f"'labels' must index the {len(classes)} classes, got {labels.min()} to {labels.max()}")

@@ -19,6 +19,7 @@ from imgcls.core.errors import DataError, DecodeError
 from imgcls.core.folders import cache_folder, hold, read_json, whole, write_json
 from imgcls.core.progress import progress
 from imgcls.data.dataset import Dataset
+from imgcls.data.readers import places
 from imgcls.data.spec import ImageSpec
 
 __all__ = ["Store", "open_store"]
@@ -57,7 +58,8 @@ def open_store(dataset: Dataset, spec: ImageSpec, *, folder: Path | None = None)
         The store.
 
     Raises:
-        DecodeError: if images cannot be read; up to ten are named with their rows.
+        DecodeError: if images cannot be read; up to ten are named, each with its row in the CSV
+            or TSV file, or its position from 0 where the set comes from none.
         DataError: if the disk has no room.
     """
     key = _key(dataset, spec)
@@ -88,7 +90,7 @@ def _build(dataset: Dataset, spec: ImageSpec, place: Path) -> None:
         images = np.lib.format.open_memmap(temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         failures = list(_fill(images, dataset, spec))
         if failures:
-            raise _unreadable(failures, len(dataset))
+            raise _unreadable(failures, dataset)
         images.flush()
         facts: dict[str, Any] = {"version": _VERSION, "shape": list(shape), "spec": spec.pixels}
         write_json(temporary / "store.json", facts | {"fingerprint": dataset.fingerprint})
@@ -119,7 +121,8 @@ def _fill(images: NDArray[np.uint8], dataset: Dataset, spec: ImageSpec) -> Itera
                 yield failure
 
 
-def _unreadable(failures: list[tuple[int, str]], count: int) -> DecodeError:
-    shown = "\n".join(f"  row {position + 2}: {text}" for position, text in failures[:10])
+def _unreadable(failures: list[tuple[int, str]], dataset: Dataset) -> DecodeError:
+    shown = "\n".join(f"  {places([position], dataset.rows)}: {text}" for position, text in failures[:10])
     more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
-    return DecodeError(f"all images must be readable, got {len(failures)} of {count} that are not:\n{shown}{more}")
+    got = f"got {len(failures)} of {len(dataset)} that are not"
+    return DecodeError(f"all images must be readable, {got}:\n{shown}{more}")

@@ -12,7 +12,7 @@ from imgcls.core import options
 from imgcls.evaluation.arrays import Floats
 from imgcls.evaluation.decisions import decisions
 from imgcls.evaluation.intervals import interval
-from imgcls.evaluation.metrics import CLASS_METRICS, METRICS
+from imgcls.evaluation.metrics import CLASS_METRICS, METRICS, counted
 from imgcls.evaluation.predictions import MEAN, Predictions
 from imgcls.evaluation.thresholds import Threshold, model_of
 from imgcls.evaluation.weighted import Cases, Weighted
@@ -42,6 +42,11 @@ def evaluate(
     The rows of one model alone have its fold as `fold` ("0", "1", ...), those of the mean over
     folds "mean", and pooled ones "all". There are pooled rows where no record was predicted
     by two folds, and rows of single folds where there are several.
+
+    Where all resamples agree, as they do when every record is right, shares of records
+    (accuracy, sensitivity, specificity, ppv, npv) have the interval of Wilson (1927), with the
+    number of groups, or of records without groups, that the denominator comes from; the
+    interval of any other metric is NaN there. See `interval`.
 
     Args:
         predictions: N records of one split, from one model or more.
@@ -93,21 +98,24 @@ def _rows(part: Predictions, thresholds: Sequence[Threshold], resamples: int, se
         return np.column_stack([_measured(line, found) for line in lines])
 
     values = statistic(np.ones((1, len(part))))[0]
-    low, high = interval(statistic, num_records=len(part), groups=part.groups, resamples=resamples, seed=seed)
-    sizes = np.bincount(part.labels, minlength=part.num_classes)
+    shares = np.column_stack([counted(line.metric, cases[line.threshold], of=line.of) for line in lines])
+    low, high = interval(
+        statistic, num_records=len(part), groups=part.groups, counted=shares, resamples=resamples, seed=seed
+    )
     for at, line in enumerate(lines):
-        yield {
-            "split": part.split,
-            "level": "image",
-            "group": "",
-            "class": "" if line.of is None else part.classes[line.of],
-            "threshold": line.threshold,
-            "metric": line.metric,
-            "value": values[at],
-            "low": low[at],
-            "high": high[at],
-            "n": len(part) if line.of is None else int(sizes[line.of]),
-        }
+        yield {**_described(line, part), "value": values[at], "low": low[at], "high": high[at]}
+
+
+def _described(line: _Line, part: Predictions) -> dict[str, Any]:
+    return {
+        "split": part.split,
+        "level": "image",
+        "group": "",
+        "class": "" if line.of is None else part.classes[line.of],
+        "threshold": line.threshold,
+        "metric": line.metric,
+        "n": len(part) if line.of is None else int((part.labels == line.of).sum()),
+    }
 
 
 def _measured(line: _Line, found: Mapping[str, Weighted]) -> Floats:

@@ -16,10 +16,10 @@ import attrs
 import numpy as np
 
 from imgcls.core.errors import ConfigError, nearest
-from imgcls.evaluation.arrays import Floats
+from imgcls.evaluation.arrays import Bools, Floats
 from imgcls.evaluation.weighted import Cases, Weighted, ratio
 
-__all__ = ["CLASS_METRICS", "METRICS", "Metric", "direction", "measure", "metric"]
+__all__ = ["CLASS_METRICS", "METRICS", "Metric", "counted", "direction", "measure", "metric"]
 
 
 def loss(found: Weighted) -> Floats:
@@ -157,6 +157,33 @@ CLASS_METRICS: Mapping[str, Callable[[Weighted], Floats]] = MappingProxyType(
         "roc_auc": lambda found: found.areas[0],
     }
 )
+
+# The records that a share is a share of, for a class; metrics that are no share of records are not here.
+_DENOMINATORS: Mapping[str, Callable[[Cases, int], Bools]] = MappingProxyType(
+    {
+        "accuracy": lambda cases, _: np.ones(len(cases.labels), dtype=np.bool_),
+        "sensitivity": lambda cases, of: cases.labels == of,
+        "specificity": lambda cases, of: cases.labels != of,
+        "ppv": lambda cases, of: cases.preds == of,
+        "npv": lambda cases, of: cases.preds != of,
+    }
+)
+
+
+def counted(name: str, cases: Cases, *, of: int | None = None) -> Bools:
+    """Find the records that a metric is a share of.
+
+    Args:
+        name: The metric.
+        cases: N records.
+        of: The class that it is told of; None for the positive one.
+
+    Returns:
+        (N,) the denominator; no record where the metric is no share of records, such as an area or a mean of shares.
+    """
+    if name not in _DENOMINATORS:
+        return np.zeros(len(cases.labels), dtype=np.bool_)
+    return _DENOMINATORS[name](cases, cases.positive if of is None else of)
 
 
 def metric(name: str) -> Metric:

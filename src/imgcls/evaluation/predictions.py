@@ -198,11 +198,34 @@ class Predictions:
         for part in parts:
             if not np.array_equal(part.ids, first.ids) or not np.array_equal(part.labels, first.labels):
                 raise DataError("'parts' must have the same ids and labels in the same order; sort them alike")
-        probs = np.mean([part.probs for part in parts], axis=0)
+        return first._with_mean(np.mean([part.probs for part in parts], axis=0))
+
+    def mean_of_repeats(self) -> Self:
+        """Average what the models of several folds said about the same record.
+
+        Each record then counts once, however many folds predicted it. Probabilities and logits are those of
+        `mean_of_folds`.
+
+        Returns:
+            Each record once, in the order of the ids, with -1 as fold.
+
+        Raises:
+            DataError: if a record has several labels.
+        """
+        ids, firsts, places, times = np.unique(self.ids, return_index=True, return_inverse=True, return_counts=True)
+        torn = self.labels != self.labels[firsts][places]
+        if torn.any():
+            name = str(ids[places[torn][0]])
+            raise DataError(f"'labels' must be the same wherever a record repeats, got several for {name!r}")
+        sums = [np.bincount(places, weights=column) for column in self.probs.T]
+        return self.take(firsts)._with_mean(np.stack(sums, axis=1) / times[:, None])
+
+    # The logits are those that give the probabilities back.
+    def _with_mean(self, probs: Floats) -> Self:
         logits = np.log(np.maximum(probs, np.finfo(np.float64).tiny))
-        if first.logits.shape[1] == 1:
+        if self.logits.shape[1] == 1:
             logits = logits[:, 1:] - logits[:, :1]
-        return attrs.evolve(first, probs=probs, logits=logits, fold=np.full(len(first), MEAN))
+        return attrs.evolve(self, probs=probs, logits=logits, fold=np.full(len(self), MEAN))
 
     def save(self, path: Path | str) -> None:
         """Write an npz file, whole or not at all.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 
 from imgcls.core import config
 from imgcls.core.folders import read_json, write_json, write_text
@@ -34,7 +35,8 @@ def conclude(
 
     Each fold's threshold is fitted on its own validation records. That of the mean of the
     folds, which `predict` applies, is fitted on the validation records of all folds, each
-    predicted by the model that did not train on it.
+    predicted by a model that did not train on it; what several such models said about a
+    record is averaged first, so that each record counts once.
 
     Args:
         folder: The run's folder.
@@ -47,10 +49,10 @@ def conclude(
     """
     import pandas as pd
 
-    wanted = list(dict.fromkeys([*rules, *RULES]))
+    wanted = [*rules, *RULES]
     pooled = Predictions.concat(val)
     thresholds = [t for number, part in enumerate(val) for t in fit_thresholds(part, model=str(number), rules=wanted)]
-    thresholds += fit_thresholds(pooled, model="mean", rules=wanted)
+    thresholds += fit_thresholds(pooled.mean_of_repeats(), model="mean", rules=wanted)
     tables = [evaluate(pooled, thresholds, resamples=RESAMPLES, seed=seed)]
     final = pooled
     if test:
@@ -74,11 +76,33 @@ def _summary(final: Predictions, thresholds: Sequence[Threshold], *, fixed: bool
         "schema": 1,
         "split": final.split,
         "records": len(final),
-        "models": "mean of the folds" if fixed and final.split == "test" else "each record by one fold",
-        "intervals": f"95 %, percentile bootstrap over groups, {RESAMPLES} resamples",
+        "models": _models(final, fixed=fixed),
+        "selection": _selection(final, bool(thresholds)),
+        "intervals": _intervals("records" if final.groups is None else "groups"),
         "classes": order,
         "confusion": {rule or "argmax": confusion(final, thresholds, rule).tolist() for rule in rules},
     }
+
+
+def _models(final: Predictions, *, fixed: bool) -> str:
+    if fixed and final.split == "test":
+        return "mean of the folds"
+    if len(np.unique(final.fold)) == 1:
+        return "by the only model"
+    whose = "each record by the fold that did not train on it"
+    return f"{whose}; predict applies the mean of the folds, which these numbers do not measure"
+
+
+def _selection(final: Predictions, thresholds: bool) -> str:
+    if final.split == "test":
+        return "this run used its test numbers for nothing"
+    chosen = "checkpoint and thresholds" if thresholds else "the checkpoint"
+    return f"there are no test records: these validation numbers also chose {chosen}, so they flatter"
+
+
+def _intervals(units: str) -> str:
+    shares = f"for shares of records Wilson (1927) with the number of {units}, for other metrics none"
+    return f"95 %, percentile bootstrap over {units}, {RESAMPLES} resamples; where all of these agree, {shares}"
 
 
 def load_thresholds(path: Path) -> tuple[Threshold, ...]:

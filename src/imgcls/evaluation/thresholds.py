@@ -162,7 +162,8 @@ def fit_thresholds(
         rules: As `parse_rule` reads them.
 
     Returns:
-        One per rule; none with more than two classes, where the most probable class is taken.
+        One per rule, whose spellings count once; none with more than two classes, where the most probable class is
+        taken.
 
     Raises:
         DataError: if no record is positive.
@@ -177,7 +178,7 @@ def fit_thresholds(
         )
     candidates = _Candidates.of(predictions.scores, positive)
     counts = {"num_records": len(predictions), "num_positives": int(positive.sum())}
-    return tuple(_fitted(parse_rule(rule), candidates, model, counts) for rule in rules)
+    return tuple(_fitted(rule, candidates, model, counts) for rule in dict.fromkeys(map(parse_rule, rules)))
 
 
 def _fitted(rule: Rule, candidates: _Candidates, model: str, counts: Mapping[str, int]) -> Threshold:

@@ -51,22 +51,24 @@ def choose(
 
 def explain(
     predictions: Predictions,
-    data: Dataset,
     explainer: Explainer,
+    *,
+    target: NDArray[np.int64],
+    data: Dataset,
     saved: SavedModel,
     models: Callable[[int], Classifier],
-    *,
     num_folds: int,
 ) -> Attributions:
-    """Explain the most probable class of each record.
+    """Explain a class of each record.
 
     A record that one fold predicted is explained by that fold's model, which did not train on
     it. One that the mean of the folds predicted gets the mean of their maps.
 
     Args:
         predictions: N records.
-        data: The set that holds them.
         explainer: The method.
+        target: The class to explain of each, (N,): what was decided.
+        data: The set that holds them.
         saved: The description of the models.
         models: Gives the model of a fold.
         num_folds: How many folds there are.
@@ -76,7 +78,6 @@ def explain(
     """
     place = {name: position for position, name in enumerate(data.ids.tolist())}
     positions = np.array([place[name] for name in predictions.ids.tolist()], dtype=np.int64)
-    target = predictions.probs.argmax(axis=1)
 
     def batch(model: Classifier, rows: NDArray[np.int64]) -> Attributions:
         pixels = np.stack([data.pixels(position, saved.image) for position in positions[rows].tolist()])

@@ -18,7 +18,8 @@ from imgcls.evaluation.predictions import probabilities
 from imgcls.evaluation.results import load_thresholds
 from imgcls.evaluation.thresholds import Threshold, parse_rule
 from imgcls.inference.saved import SavedModel
-from imgcls.models.base import Classifier
+from imgcls.models.base import Backbone, Classifier
+from imgcls.runtime.batches import normalisation, normalise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +37,7 @@ def normalised(pixels: NDArray[np.uint8], saved: SavedModel) -> Tensor:
     Returns:
         Images (B, C, H, W), float32.
     """
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (saved.image.mean, saved.image.std))
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().mul_(1 / (255 * std)).sub_(mean / std).contiguous()
+    return normalise(torch.from_numpy(pixels), *normalisation(saved.image)).contiguous()
 
 
 @final
@@ -56,28 +56,29 @@ class Predictor:
     thresholds: tuple[Threshold, ...]
 
     @classmethod
-    def load(cls, folder: Path, *, num_folds: int) -> Predictor:
+    def load(cls, folder: Path, *, num_folds: int, backbone: Backbone | None = None) -> Predictor:
         """Load the models of a run.
 
         Args:
             folder: The run's folder.
             num_folds: How many folds it has.
+            backbone: The backbone itself, where it is at hand.
 
         Returns:
             The predictor, on the CPU.
         """
         saved = SavedModel.load(folder / "model.json")
         thresholds = [t for t in load_thresholds(folder / "thresholds.json") if t.model == "mean"]
-        models = [saved.classifier(folder / f"fold_{number}") for number in range(num_folds)]
+        models = [saved.classifier(folder / f"fold_{number}", backbone=backbone) for number in range(num_folds)]
         return cls(saved=saved, models=tuple(models), thresholds=tuple(thresholds))
 
     def predict(
-        self, paths: Sequence[str | Path], *, threshold: str | float | None = None, batch_size: int = 32
+        self, paths: str | Path | Sequence[str | Path], *, threshold: str | float | None = None, batch_size: int = 32
     ) -> pd.DataFrame:
         """Predict image files.
 
         Args:
-            paths: The files.
+            paths: The files, or one.
             threshold: The rule of a fitted threshold, or a number; None takes the run's
                 decision rule. Only for two classes.
             batch_size: Images at a time.
@@ -92,7 +93,7 @@ class Predictor:
         import pandas as pd
 
         cut = self._cut(threshold)
-        files = list(map(Path, paths))
+        files = [Path(paths)] if isinstance(paths, str | Path) else list(map(Path, paths))
         parts = [self._probs(files[start : start + batch_size]) for start in range(0, len(files), batch_size)]
         probs = np.concatenate(parts) if parts else np.empty((0, len(self.saved.classes)))
         columns = {f"prob_{name}": probs[:, index] for index, name in enumerate(self.saved.classes)}

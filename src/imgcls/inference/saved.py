@@ -12,7 +12,7 @@ from imgcls.core.dumping import dump_fields
 from imgcls.core.errors import RunError
 from imgcls.core.folders import read_json, write_json
 from imgcls.data.spec import ImageSpec
-from imgcls.models.base import Classifier, backbones
+from imgcls.models.base import Backbone, Classifier, backbones
 from imgcls.models.head import Head
 from imgcls.runtime.checkpoints import load_checkpoint
 
@@ -69,11 +69,12 @@ class SavedModel:
         """
         return config.build(cls, read_json(path), path=path.name)
 
-    def classifier(self, fold_folder: Path) -> Classifier:
+    def classifier(self, fold_folder: Path, *, backbone: Backbone | None = None) -> Classifier:
         """Build the classifier of a fold with its best weights.
 
         Args:
             fold_folder: The fold's folder.
+            backbone: The backbone itself, where it is at hand; else it is made from its spec.
 
         Returns:
             The classifier in evaluation mode, on the CPU.
@@ -82,13 +83,13 @@ class SavedModel:
             RunError: if the checkpoint is damaged, does not fit, or its backbone is not known
                 by name.
         """
-        if "name" not in self.backbone:
+        if backbone is None and "name" not in self.backbone:
             raise RunError(
                 f"the backbone of {str(fold_folder.parent)!r} must be a registered plugin to be built again, got "
                 f"{self.backbone.get('opaque')}; declare it in the entry points of its distribution"
             )
         state, _ = load_checkpoint(fold_folder / "checkpoints" / "best")
-        model = backbones.create(self.backbone).build(
+        model = (backbone or backbones.create(self.backbone)).build(
             self.num_outputs,
             in_channels=self.image.channels,
             image_size=self.image.size,

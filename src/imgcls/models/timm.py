@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from imgcls.core import options
 from imgcls.core.errors import ConfigError, nearest
 from imgcls.models.base import Backbone, Facts, backbones
-from imgcls.models.weights import load_weights, offline_error, read_weights
+from imgcls.models.weights import absolute, load_weights, offline_error, read_weights
 
 __all__ = ["TimmBackbone"]
 
@@ -44,7 +44,7 @@ class TimmBackbone(Backbone):
 
     model: str = attrs.field(validator=_known)
     pretrained: bool | None = attrs.field(default=None, validator=options.optional(options.instance(bool)))
-    weights: str | None = attrs.field(default=None, converter=attrs.converters.optional(str))
+    weights: str | None = attrs.field(default=None, converter=absolute)
     options: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
 
     def __attrs_post_init__(self) -> None:

@@ -12,10 +12,22 @@ from torch import Tensor, nn
 
 from imgcls.core.errors import WeightsError, listing
 
-__all__ = ["load_weights", "offline_error", "read_weights"]
+__all__ = ["absolute", "load_weights", "offline_error", "read_weights"]
 
 #: Keys under which training programs keep the weights of a checkpoint.
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
+
+
+def absolute(path: str | Path | None) -> str | None:
+    """Write a path in full, so that a configuration means the same wherever it is read.
+
+    Args:
+        path: The path, or None.
+
+    Returns:
+        The full path, or None.
+    """
+    return None if path is None else str(Path(path).resolve())
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,14 @@ from imgcls.evaluation.predictions import Predictions
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["confusion_figure", "curves_figure", "learning_figure"]
+__all__ = ["MANY", "confusion_figure", "curves_figure", "learning_figure"]
+
+#: More classes than this get no name and no color of their own in a legend, and a confusion matrix of many
+#: classes shows no zeros.
+MANY = 12
+
+#: Names longer than this many characters are cut in figures, where they would leave no room for the data.
+_LONGEST = 28
 
 
 def learning_figure(history: pd.DataFrame, monitor: str) -> str:
@@ -45,26 +53,56 @@ def curves_figure(predictions: Predictions) -> str:
     """Draw ROC and precision-recall curves, of the positive class or of each against the rest.
 
     Args:
-        predictions: N records.
+        predictions: N records. Of many classes the first ones are named and the rest is grey.
 
     Returns:
         An SVG element.
     """
     figure, (left, right) = _figure(9, 3.6, columns=2)
-    shown = [predictions.positive_index] if predictions.positive_index is not None else range(predictions.num_classes)
-    for index in shown:
-        truth, scores = predictions.labels == index, predictions.probs[:, index]
-        if truth.all() or not truth.any():
-            continue
-        hits, alarms = _cumulated(truth, scores)
-        name = predictions.classes[index]
-        left.step(alarms / (~truth).sum(), hits / truth.sum(), where="post", linewidth=1.4, label=name)
-        right.step(hits / truth.sum(), hits / (hits + alarms), where="pre", linewidth=1.4, label=name)
+    shown, drawn = _shown(predictions), []
+    for place, index in enumerate(shown):
+        hits, alarms = _cumulated(predictions.labels == index, predictions.probs[:, index])
+        style = _style(place)
+        left.step(alarms / alarms[-1], hits / hits[-1], where="post", **style)
+        drawn += right.step(hits / hits[-1], hits / (hits + alarms), where="pre", **style)
     left.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
     left.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     right.set(title="Precision-recall", xlabel="recall", ylabel="precision", ylim=(0, 1.02))
-    right.legend(fontsize=8, frameon=False)
+    names = [predictions.classes[index] for index in shown]
+    if len(names) == 1:
+        _legend(right, drawn, names)
+    elif names:
+        _legend(figure, drawn, names, loc="outside center right")
     return _svg(figure, "ROC and precision-recall curves")
+
+
+# A class that no record has, or every record, has no curve.
+def _shown(predictions: Predictions) -> list[int]:
+    positive = predictions.positive_index
+    counts = np.bincount(predictions.labels, minlength=predictions.num_classes)
+    return [
+        int(index) for index in np.flatnonzero((counts > 0) & (counts < len(predictions))) if positive in {None, index}
+    ]
+
+
+def _style(place: int) -> dict[str, Any]:
+    if place >= MANY:
+        return {"color": "0.8", "linewidth": 0.8, "zorder": 1.5}
+    return {"color": f"C{place % 10}", "linewidth": 1.4, "linestyle": "-" if place < 10 else "--"}
+
+
+# Texts are set afterwards: a legend leaves out names that begin with an underscore.
+def _legend(owner: Any, drawn: Sequence[Any], names: Sequence[str], **place: Any) -> None:
+    title = f"first {MANY} of {len(names)} classes" if len(names) > MANY else None
+    legend = owner.legend(
+        drawn[:MANY], ["name"] * len(names[:MANY]), fontsize=8, frameon=False, title=title, title_fontsize=8, **place
+    )
+    for text, name in zip(legend.get_texts(), names, strict=False):
+        text.set(text=_short(name), parse_math=False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 # True and false positives at each distinct score, from the highest.
@@ -90,11 +128,15 @@ def confusion_figure(table: list[list[int]], classes: list[str]) -> str:
     figure, axis = _figure(side + 0.8, side, columns=1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axis.set(xticks=range(len(classes)), yticks=range(len(classes)), xlabel="decided", ylabel="true")
-    axis.set_xticklabels(classes, rotation=45 if max(map(len, classes)) > 4 else 0, ha="right", fontsize=8)
-    axis.set_yticklabels(classes, fontsize=8)
+    names = [_short(name) for name in classes]
+    axis.set_xticklabels(
+        names, rotation=45 if max(map(len, names)) > 4 else 0, ha="right", fontsize=8, parse_math=False
+    )
+    axis.set_yticklabels(names, fontsize=8, parse_math=False)
     for (row, column), count in np.ndenumerate(counts):
-        color = "white" if shares[row, column] > 0.5 else "black"
-        axis.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
+        if count or len(classes) <= MANY:
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
     return _svg(figure, "Confusion matrix")
 
 

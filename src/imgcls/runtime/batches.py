@@ -11,10 +11,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from imgcls.data.spec import ImageSpec
 from imgcls.data.store import Store
 from imgcls.runtime.device import Runtime
 
-__all__ = ["Batches", "chunks", "forward"]
+__all__ = ["Batches", "chunks", "forward", "normalisation", "normalise"]
+
+
+def normalisation(spec: ImageSpec) -> tuple[Tensor, Tensor]:
+    """Prepare the normalisation of a spec.
+
+    Args:
+        spec: The form of the images, with mean and standard deviation.
+
+    Returns:
+        What a pixel is multiplied by and what is then subtracted, both (1, C, 1, 1).
+    """
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+    return 1 / (255 * std), mean / std
+
+
+def normalise(raw: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Turn pixels into what a network sees; training, prediction and explanation all come here.
+
+    Args:
+        raw: Pixels (B, H, W, C), uint8.
+        scale: Of `normalisation`.
+        shift: Of `normalisation`.
+
+    Returns:
+        Images (B, C, H, W), float32, channels-last in memory as the pixels are.
+    """
+    return raw.permute(0, 3, 1, 2).float().mul_(scale).sub_(shift)
 
 
 @final
@@ -45,11 +73,10 @@ class Batches:
         Returns:
             The batches.
         """
-        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (store.spec.mean, store.spec.std))
+        scale, shift = normalisation(store.spec)
         pixels = torch.from_numpy(store.images)
         if runtime.device.startswith("cuda") and pixels.numel() < 0.3 * torch.cuda.mem_get_info(runtime.device)[0]:
             pixels = pixels.to(runtime.device)
-        scale, shift = 1 / (255 * std), mean / std
         return cls(pixels=pixels, scale=scale.to(runtime.device), shift=shift.to(runtime.device), runtime=runtime)
 
     def images(self, positions: NDArray[np.int64]) -> Tensor:
@@ -63,8 +90,7 @@ class Batches:
         """
         index = torch.from_numpy(positions).to(self.pixels.device)
         raw = self.pixels.index_select(0, index).to(self.runtime.device)
-        # Stored pixel by pixel, the permuted batch lies channels-last in memory already.
-        images = raw.permute(0, 3, 1, 2).float().mul_(self.scale).sub_(self.shift)
+        images = normalise(raw, self.scale, self.shift)
         return images if self.runtime.channels_last else images.contiguous()
 
 

@@ -16,6 +16,9 @@ from imgcls.core.progress import say
 
 __all__ = ["PRECISIONS", "Runtime", "choose_runtime", "pick_device"]
 
+#: Kinds of devices that hold numbers and train.
+_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
+
 PRECISIONS = ("auto", "fp32", "bf16")
 
 #: bf16 must be this much faster than fp32 to be worth its rounding, and another memory layout this much
@@ -88,7 +91,8 @@ def pick_device(name: str) -> str:
             return "cuda:0"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
+        if torch.empty(0, device=name).device.type not in _DEVICES:
+            raise ConfigError(f"'device' must be one of {sorted(_DEVICES)} with a number, got {name!r}")
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"'device' must be 'auto' or a device of this machine, got {name!r}; {error}") from None
     return name

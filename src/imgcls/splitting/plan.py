@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,14 +29,15 @@ def plan_folds(dataset: Dataset, splitter: Splitter, *, test: Test, seed: int) -
         splitter: Divides the records outside of the fixed test set.
         test: None leaves testing to the splitter; `predefined` takes the set's own test
             records; `auto` does so where there are some; a number cuts that share,
-            stratified, groups whole; another set is the test set itself.
+            stratified, groups whole; another set is the test set itself, which may share no
+            group (where both sets have groups), file or image in memory.
         seed: The seed of all chance.
 
     Returns:
         The folds of `dataset`; with another set as test set they have no test records.
 
     Raises:
-        SplitError: if the test set is empty or shares groups or records with the rest.
+        SplitError: if the test set is empty or shares groups, files or pixels with the rest.
         ConfigError: if a share is wanted beside the splitter `predefined`, which has its own.
     """
     if isinstance(test, Dataset):
@@ -92,6 +95,25 @@ def _refuse_shared(dataset: Dataset, test: Dataset) -> None:
     for name, ours, theirs in (("groups", dataset.groups, test.groups), ("files", _files(dataset), _files(test))):
         if ours is not None and theirs is not None and len(both := np.intersect1d(ours, theirs)):
             raise SplitError(f"'test' must share no {name} with the set, got {listing(both, limit=3)} in both")
+
+    _refuse_same_pixels(dataset, test)
+
+
+def _refuse_same_pixels(dataset: Dataset, test: Dataset) -> None:
+    if dataset.arrays is None or test.arrays is None:
+        return
+    known = set(_hashes(dataset.arrays))
+    same = sum(found in known for found in _hashes(test.arrays))
+    if same:
+        got = f"got {same} of {len(test)} with the same pixels as one of the set"
+        raise SplitError(f"'test' must share no images with the set, {got}; take them out of one of the two")
+
+
+# Grey images are the same with and without an axis of one channel.
+def _hashes(arrays: NDArray[np.uint8]) -> list[bytes]:
+    images = arrays[..., 0] if arrays.ndim == 4 and arrays.shape[-1] == 1 else arrays
+    shape = repr(images.shape[1:]).encode()
+    return [hashlib.sha256(shape + image.tobytes()).digest() for image in images]
 
 
 def _files(dataset: Dataset) -> NDArray[np.str_] | None:

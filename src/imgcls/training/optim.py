@@ -80,6 +80,10 @@ class Sgd(Optimizer):
     momentum: float = attrs.field(default=0.9, validator=options.number(0, 1, below=True))
     nesterov: bool = attrs.field(default=False, validator=options.instance(bool))
 
+    def __attrs_post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise options.rejected("nesterov", "be False without momentum", self.nesterov)
+
     def _make(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
         return torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov)
 

@@ -1,0 +1,171 @@
+"""What users hand over to a set: of the right type, or refused by the name of the option."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from imgcls.core.errors import DataError, nearest
+from imgcls.core.options import rejected
+from imgcls.data.naming import text
+
+__all__ = ["class_name", "class_names", "columns", "expression", "path", "positions", "renames"]
+
+
+def path(option: str, value: Any) -> Path:
+    """Take a path.
+
+    Args:
+        option: The name of the option.
+        value: What was given.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise rejected(option, "be a path", value)
+    return Path(value)
+
+
+def expression(value: Any) -> str | None:
+    """Take the regular expression of groups.
+
+    Args:
+        value: What was given as `group`.
+
+    Returns:
+        The expression, or None.
+
+    Raises:
+        ConfigError: if it is no text.
+    """
+    if value is not None and not isinstance(value, str):
+        raise rejected("group", "be a regular expression as text", value)
+    return value
+
+
+def columns(*, image: Any, label: Any, group: Any, split: Any) -> dict[str, str | None]:
+    """Take the names of the columns of a table.
+
+    Args:
+        image: That of the image paths.
+        label: That of the labels.
+        group: That of the groups, or a regular expression, or None.
+        split: That of the splits, or None.
+
+    Returns:
+        The names by role.
+
+    Raises:
+        ConfigError: if one is no text, or image or label is None.
+    """
+    named = {"image": image, "label": label, "group": group, "split": split}
+    for role, name in named.items():
+        if not isinstance(name, str) and not (name is None and role in {"group", "split"}):
+            rule = "be a column or a regular expression" if role == "group" else "be the name of a column"
+            raise rejected(role, rule, name)
+    return named
+
+
+def class_names(classes: Any) -> list[str] | None:
+    """Take the classes in their order.
+
+    Args:
+        classes: Text or numbers, or None.
+
+    Returns:
+        The names, or None.
+
+    Raises:
+        ConfigError: if it is no list of names.
+    """
+    if classes is None:
+        return None
+    ordered = isinstance(classes, Iterable) and not isinstance(classes, str | bytes | Mapping | AbstractSet)
+    if not ordered or not all(map(_is_name, names := list(classes))):
+        raise rejected("classes", "be a list of names", classes, "put each name in quotes")
+    return list(map(text, names))
+
+
+def class_name(option: str, value: Any) -> str | None:
+    """Take the name of a class.
+
+    Args:
+        option: The name of the option.
+        value: Text or a number, or None.
+
+    Returns:
+        The name as text, or None.
+
+    Raises:
+        ConfigError: if it is no name; a truth value is none, since YAML makes one of `yes`.
+    """
+    if value is not None and not _is_name(value):
+        raise rejected(option, "be the name of a class", value, "put it in quotes")
+    return None if value is None else text(value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | Real) and not isinstance(value, bool) and text(value) != ""
+
+
+def renames(names: Any, classes: tuple[str, ...]) -> dict[str, str]:
+    """Take new names of classes.
+
+    Args:
+        names: New names by old ones.
+        classes: The old classes.
+
+    Returns:
+        The new name of every class; those that are not renamed keep theirs.
+
+    Raises:
+        ConfigError: if it is no mapping, or a new name is no name.
+        DataError: if an old name is unknown.
+    """
+    if not isinstance(names, Mapping) or not all(map(_is_name, names.values())):
+        raise rejected("names", "give new names by old ones", names, "put each name in quotes")
+    new = {text(old): text(name) for old, name in names.items()}
+    for old in new:
+        if old not in classes:
+            raise DataError(f"'names' must rename classes of the set, got {old!r}; {nearest(old, classes)}")
+    return {name: new.get(name, name) for name in classes}
+
+
+def positions(chosen: ArrayLike, count: int) -> NDArray[np.int64]:
+    """Take a choice of records.
+
+    Args:
+        chosen: Positions (M,), or a mask (N,).
+        count: How many records there are, N.
+
+    Returns:
+        The positions, (M,), each once.
+
+    Raises:
+        DataError: if they are no positions or a mask of another length, or one is repeated
+            or out of range.
+    """
+    found = np.asarray(chosen)
+    if found.dtype == np.bool_ and found.shape == (count,):
+        return np.flatnonzero(found)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        got = f"{found.dtype} {found.shape}"
+        raise DataError(f"'positions' must be whole numbers (M,) or a mask ({count},), got {got}")
+    if found.size and (found.min() < 0 or found.max() >= count):
+        raise DataError(f"'positions' must be from 0 to {count - 1}, got {found.min()} to {found.max()}")
+    values, times = np.unique(found, return_counts=True)
+    if len(values) < len(found):
+        got = f"got {values[times > 1][0]} again; to draw some more often, give the Balancer a sampler"
+        raise DataError(f"'positions' must name each record once, {got}")
+    return found.astype(np.int64)
