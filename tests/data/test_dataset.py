@@ -33,7 +33,7 @@ def test_classes_are_alphabetical_or_as_given() -> None:
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (["a", "a", "b"], r"'classes' must name each class once, got \['a', 'a', 'b'\]"),
+        (["a", "a ", "b"], r"'classes' must name each class once, got \['a', 'a', 'b'\]"),
         (["a", "bc"], r"'classes' must name every label, got none for 'b'; did you mean 'bc'"),
     ],
 )
@@ -69,6 +69,33 @@ def test_positive_class(labels: str, options: dict[str, Any], positive: str | No
 def test_wrong_positive_class_is_refused(labels: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         words(labels, positive="c")
+
+
+@pytest.mark.parametrize(("positive", "name"), [(1, "1"), (0.0, "0"), (np.int64(1), "1"), (" 0", "0")])
+def test_positive_class_may_be_a_number(positive: Any, name: str) -> None:
+    assert words("001", positive=positive).positive == name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"positive": True}, "'positive' must be the name of a class, got True; put it in quotes"),
+        ({"positive": ["a"]}, r"'positive' must be the name of a class, got \['a'\]"),
+        ({"classes": "ab"}, "'classes' must be a list of names, got 'ab'"),
+        ({"classes": 2}, "'classes' must be a list of names, got 2"),
+        ({"classes": ["a", None]}, r"'classes' must be a list of names, got \['a', None\]; put each in quotes"),
+    ],
+)
+def test_names_of_the_wrong_type_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        words("ab", **options)
+
+
+def test_new_names_of_the_wrong_type_are_refused() -> None:
+    wrong: list[Any] = [{"a": None}, {"a": " "}, "ab"]
+    for names in wrong:
+        with pytest.raises(ConfigError, match="'names' must give new names by old ones, got"):
+            words("ab").relabel(names)
 
 
 def test_sample_of_files_is_decoded_as_it_is(tmp_path: Path) -> None:
@@ -158,6 +185,19 @@ def test_subset_takes_a_mask_and_keeps_the_positive_class() -> None:
     assert (data.ids.tolist(), data.positive, data.positive_given) == (["000000", "000002"], "a", True)
 
 
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([0, 2, 0], "must name each record once, got 0 again"),
+        ([0, 3], "must be from 0 to 2, got 0 to 3"),
+        ([-1], "must be from 0 to 2, got -1 to -1"),
+    ],
+)
+def test_subset_refuses_repeated_and_unknown_positions(positions: list[int], message: str) -> None:
+    with pytest.raises(DataError, match=f"'positions' {message}"):
+        words("abc").subset(positions)
+
+
 @pytest.mark.parametrize("positions", [[True, False], [0.5], [[0]], []])
 def test_subset_refuses_what_is_no_choice(positions: Any) -> None:
     with pytest.raises(DataError, match=r"'positions' must be whole numbers \(M,\) or a mask \(3,\)"):
@@ -171,8 +211,8 @@ def test_sample_is_repeatable_and_without_repeats() -> None:
     assert ids[0] != ids[2]
 
 
-@pytest.mark.parametrize("n", [0, -1, 4])
-def test_sample_of_an_impossible_size_is_refused(n: int) -> None:
+@pytest.mark.parametrize("n", [0, -1, 4, 1.5])
+def test_sample_of_an_impossible_size_is_refused(n: Any) -> None:
     with pytest.raises(DataError, match=f"'n' must be from 1 to 3, got {n}"):
         words("abc").sample(n)
 
@@ -182,6 +222,26 @@ def test_relabel_merges_classes() -> None:
     assert (data.classes, data.frame["label"].tolist()) == (("ill", "n"), ["ill", "ill", "n", "ill"])
     assert (data.positive, data.labels.tolist()) == ("n", [0, 0, 1, 0])
     assert words("vbn").relabel({"b": "v"}, positive="v").positive_given
+
+
+@pytest.mark.parametrize(
+    ("names", "positive", "given"),
+    [
+        ({"b": "x"}, "a", True),
+        ({"a": "x"}, "x", True),
+        ({"a": "b", "b": "a"}, "b", True),
+        ({"a": "b"}, None, False),
+    ],
+)
+def test_relabel_keeps_the_positive_class_that_was_given(
+    names: dict[str, str], positive: str | None, given: bool
+) -> None:
+    data = words("aab", positive="a").relabel(names)
+    assert (data.positive, data.positive_given) == (positive, given)
+
+
+def test_relabel_takes_numbers_as_names_and_no_space() -> None:
+    assert words("01").relabel({1: 7, "0": "x "}).classes == ("x", "7")  # type: ignore[dict-item]
 
 
 def test_relabel_of_an_unknown_class_is_refused() -> None:
@@ -207,6 +267,10 @@ def test_source_of_a_table_rebuilds_the_set(make_images: Make) -> None:
     ("options", "message"),
     [
         ({}, "'data.from' must name a reader, got None"),
+        ("folder", "'data' must be options by name, got 'folder'"),
+        ({"from": ["folder"]}, r"'data\.from' must name a reader, got \['folder'\]"),
+        ({"from": "folder", "root": ".", 5: 6}, r"'data\.5' must be an option of 'folder'"),
+        ({"from": "folder", "root": 5}, "'root' must be a path, got 5"),
         ({"from": "foldr"}, r"'data\.from' must name a reader, got 'foldr'; did you mean 'folder'\?"),
         ({"from": "folder"}, r"'data\.root' must be given"),
         (
@@ -215,7 +279,7 @@ def test_source_of_a_table_rebuilds_the_set(make_images: Make) -> None:
         ),
     ],
 )
-def test_wrong_source_is_refused(options: dict[str, Any], message: str) -> None:
+def test_wrong_source_is_refused(options: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Dataset.from_config(options)
 

@@ -44,12 +44,21 @@ def test_good_codes_make_folds() -> None:
         ([[1] * 8], "fold 0 must have records to train, got none"),
         ([[0] * 8], "fold 0 must have records to val, got none"),
         ([CODES[0], [0, 1, 0, 1, 0, 1, 0, 1]], "fold 1 must train on every class, got none of 'b'"),
+        (
+            [CODES[0], [0, 0, 1, 1, 2, 2, 2, 2]],
+            r"each record must be tested by one fold, or the same records by all, got 2 in several; let the test parts",
+        ),
         ([[0, 0, 0, 1, 1, 1, 2, 0]], r"groups must stand on one side .* got 'v', 'x' on both train and val of fold 0"),
     ],
 )
 def test_wrong_codes_are_refused(codes: ArrayLike, message: str) -> None:
     with pytest.raises(SplitError, match=message):
         Folds.from_codes(np.asarray(codes), DATA)
+
+
+def test_folds_may_have_one_test_part() -> None:
+    folds = Folds.from_codes(np.array([[0, 0, 0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 0, 0, 2, 2]]), DATA)
+    assert [fold.test.tolist() for fold in folds] == [[6, 7], [6, 7]]
 
 
 def test_unused_records_divide_no_group() -> None:

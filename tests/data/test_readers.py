@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,7 @@ def test_class_may_be_called_train(make_images: Make) -> None:
     ("paths", "message"),
     [
         (["train/cat/1.png", "train/2.png"], r"split folders with class folders of images, got 'train/2\.png' outside"),
+        (["cat/1.png", " /2.png"], r"must hold class folders of images, got ' /2\.png' outside of them"),
         (["cat/1.png", "2.png"], r"must hold class folders of images, got '2\.png' outside of them"),
         (["cat/1.txt.gz.png/x/.y.png"], "got no images below"),
         (["train/cat/1.png", "test/cat/1.png", "extra/1.png"], r"got both 'test', 'train' and 'extra'; move"),
@@ -112,6 +115,25 @@ def test_labels_and_groups_stay_words(root: Path) -> None:
     assert data.frame["group"].tolist() == ["1.0", "nan", "1e3"]
 
 
+def test_space_makes_no_classes_and_groups(root: Path) -> None:
+    rows = [
+        (ROWS[0][0], "a", "p1", "train"),
+        (ROWS[1][0], " a ", "p1 ", "test "),
+        (ROWS[2][0], "b", "\u00a0p2", " Val"),
+    ]
+    data = Dataset.from_csv(write(root / "x.csv", rows), group="site", split="part", classes=["b ", "a"])
+    assert (data.classes, data.labels.tolist()) == (("b", "a"), [1, 1, 0])
+    assert (listed(data.groups), listed(data.splits)) == (["p1", "p1", "p2"], ["train", "test", "val"])
+
+
+def test_space_in_folders_is_in_the_path_only(make_images: Make) -> None:
+    data = Dataset.from_folder(make_images("train /a /p 1.png", "test/a/p1.png"), group=r"p ?")
+    assert data.frame.to_numpy().tolist() == [
+        ["test/a/p1.png", "a", "test", "p"],
+        ["train /a /p 1.png", "a", "train", "p"],
+    ]
+
+
 def test_columns_of_our_names_are_not_taken_unasked(root: Path) -> None:
     rows = [(*row[:2], "fold7", "s") for row in ROWS]
     data = Dataset.from_csv(write(root / "x.csv", rows, header=("image", "label", "split", "group")))
@@ -149,6 +171,12 @@ def test_numbers_in_frames_become_words(root: Path, make: Callable[..., Any]) ->
     assert data.frame[["label", "group"]].to_numpy().tolist() == [["2", "1"], ["10", "2"], ["2", "2.5"]]
 
 
+def test_positions_in_frames_are_no_rows(root: Path) -> None:
+    frame = pd.DataFrame({"image": [ROWS[0][0], "x.png"], "label": ["a", "b"]})
+    with pytest.raises(DataError, match=r"got no 'x\.png' \(record 1\)"):
+        Dataset.from_frame(frame, root=root)
+
+
 def test_other_things_are_no_frames() -> None:
     with pytest.raises(DataError, match="'frame' must be a frame of pandas, polars or pyarrow, got list"):
         Dataset.from_frame([1])
@@ -182,6 +210,42 @@ def test_wrong_tables_are_refused(root: Path, rows: list[Any], options: dict[str
     path = write(root / "bad.csv", rows)
     with pytest.raises(DataError, match=message):
         Dataset.from_csv(path, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": 5}, "'path' must be a path, got 5"),
+        ({"root": 5}, "'root' must be a path, got 5"),
+        ({"image": 5}, "'image' must be the name of a column, got 5"),
+        ({"label": None}, "'label' must be the name of a column, got None"),
+        ({"group": 5}, "'group' must be a column or a regular expression, got 5"),
+        ({"split": ["part"]}, r"'split' must be the name of a column, got \['part'\]"),
+    ],
+)
+def test_options_of_the_wrong_type_are_refused(table: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Dataset.from_csv(**{"path": table, **options})
+
+
+def test_options_of_a_folder_of_the_wrong_type_are_refused(root: Path) -> None:
+    wrong: Any = 5
+    with pytest.raises(ConfigError, match="'root' must be a path, got 5"):
+        Dataset.from_folder(wrong)
+    with pytest.raises(ConfigError, match="'group' must be a regular expression as text, got 5"):
+        Dataset.from_folder(root, group=wrong)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_file_name_that_is_no_text_is_named(make_images: Make) -> None:
+    root = make_images("cat/1.png")
+    (root / "cat" / os.fsdecode(b"caf\xe9.png")).touch()
+    with pytest.raises(DataError, match=r"names of images must be UTF-8, got 'cat/caf\\udce9\.png'; rename"):
+        Dataset.from_folder(root)
+    paths = [path.relative_to(root).as_posix() for path in root.glob("*/*")]
+    frame = pd.DataFrame({"image": paths, "label": "a"}, dtype=object)
+    with pytest.raises(DataError, match="names of images must be UTF-8"):
+        Dataset.from_frame(frame, root=root)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +330,22 @@ def test_numbers_as_labels_keep_their_order_or_index_the_classes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "classes", "names"),
+    [
+        ([0, 1, 1], [1, 0], ["0", "1", "1"]),
+        ([0, 1, 1], ["1", "0"], ["0", "1", "1"]),
+        ([1, 2, 1], ["1", "2", "3"], ["1", "2", "1"]),
+        ([0, 2, 1], ["1", "2", "3"], ["1", "3", "2"]),
+        ([0, 1, 1], ["1", "x"], ["1", "x", "x"]),
+    ],
+)
+def test_numbers_that_are_all_classes_are_names(labels: list[int], classes: list[Any], names: list[str]) -> None:
+    data = Dataset.from_arrays(PIXELS, labels, classes=classes)
+    assert data.frame["label"].tolist() == names
+    assert data.classes == tuple(map(str, classes))
+
+
+@pytest.mark.parametrize(
     ("arrays", "labels", "options", "message"),
     [
         (PIXELS[0], [0], {}, r"'arrays' must have shape \(N, height, width\[, 1 or 3\]\), got \(4, 5\)"),
@@ -277,7 +357,7 @@ def test_numbers_as_labels_keep_their_order_or_index_the_classes() -> None:
         (PIXELS, [0, 1], {}, r"'labels' must have shape \(3,\) like the images, got \(2,\)"),
         (PIXELS, [0, 1, 0], {"groups": [1]}, r"'groups' must have shape \(3,\)"),
         (PIXELS, [0, 1, 2], {"classes": ["a", "b"]}, "'labels' must index the 2 classes, got 0 to 2"),
-        (PIXELS, ["a", None, "b"], {}, "'label' must be filled in every row"),
+        (PIXELS, ["a", None, "b"], {}, "'label' must be filled in every row, got nothing in .* of record 1"),
         (PIXELS, [0, 1, 0], {"splits": ["train", "hold", "test"]}, "'split' must say train, val or test, got 'hold'"),
     ],
 )

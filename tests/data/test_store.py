@@ -72,14 +72,14 @@ def test_writing_into_the_images_does_not_change_the_store(root: Path) -> None:
     assert np.array_equal(open_store(data, SPEC).images, before)
 
 
-def test_failure_names_files_with_rows_and_leaves_nothing(root: Path) -> None:
+def test_failure_names_files_and_leaves_nothing(root: Path) -> None:
     (root / "cat/2.jpg").write_text("no image")
     (root / "dog/1.png").write_bytes(b"")
     with pytest.raises(DecodeError) as caught:
         open_store(Dataset.from_folder(root), SPEC)
     lines = str(caught.value).splitlines()
     assert lines[0] == "all images must be readable, got 2 of 3 that are not:"
-    assert lines[1].startswith("  row 3: image ")
+    assert lines[1].startswith("  record 1: image ")
     assert lines[1].endswith("cat/2.jpg' must be readable, got no image of a known format")
     assert lines[2].endswith("dog/1.png' must be readable, got an empty file")
     assert stores() == []
@@ -89,7 +89,7 @@ def test_many_failures_are_counted(make_images: Make) -> None:
     root = make_images(*(f"cat/{number:02}.png" for number in range(14)))
     for file in (root / "cat").iterdir():
         file.write_text("x")
-    with pytest.raises(DecodeError, match=r"14 of 14 that are not:(\n  row \d+: .*){10}\n  and 4 more$"):
+    with pytest.raises(DecodeError, match=r"14 of 14 that are not:(\n  record \d+: .*){10}\n  and 4 more$"):
         open_store(Dataset.from_folder(root), SPEC)
 
 
@@ -97,7 +97,23 @@ def test_file_that_vanishes_is_named(root: Path) -> None:
     data = Dataset.from_folder(root)
     _ = data.fingerprint
     (root / "cat/1.png").unlink()
-    with pytest.raises(DecodeError, match=r"row 2: image '.*cat/1\.png' must exist, got no such file"):
+    with pytest.raises(DecodeError, match=r"record 0: image '.*cat/1\.png' must exist, got no such file"):
+        open_store(data, SPEC)
+
+
+def test_failure_names_the_row_of_a_table_also_in_a_part_of_it(root: Path) -> None:
+    (root / "x.csv").write_text("image,label\ncat/1.png,cat\ncat/2.jpg,cat\ndog/1.png,dog\n")
+    (root / "dog/1.png").write_text("no image")
+    data = Dataset.from_csv(root / "x.csv")
+    for part, got in ((data, "1 of 3"), (data.subset([2, 0]), "1 of 2")):
+        with pytest.raises(DecodeError, match=rf"got {got} that are not:\n  row 4: image '.*dog/1\.png' must be"):
+            open_store(part, SPEC)
+
+
+def test_file_that_vanishes_before_the_fingerprint_is_named(root: Path) -> None:
+    data = Dataset.from_folder(root)
+    (root / "cat/2.jpg").unlink()
+    with pytest.raises(DataError, match=r"got no 'cat/2\.jpg' \(record 1\)"):
         open_store(data, SPEC)
 
 

@@ -16,10 +16,11 @@ KFOLD = splitters.create({"name": "stratified-group-kfold", "k": 3})
 GROUPS = np.arange(120) // 2
 
 
-def made(*, splits: bool = False, prefix: str = "g") -> Dataset:
+def made(*, splits: bool = False, prefix: str | None = "g", pixels: int = 0) -> Dataset:
     named = np.where(GROUPS < 12, "test", "train") if splits else None
-    names = [f"{prefix}{group}" for group in GROUPS]
-    return Dataset.from_arrays(np.zeros((120, 1, 1), np.uint8), GROUPS % 2, groups=names, splits=named)
+    names = None if prefix is None else [f"{prefix}{group}" for group in GROUPS]
+    arrays = np.arange(pixels, pixels + 120, dtype=np.uint8).reshape(-1, 1, 1)
+    return Dataset.from_arrays(arrays, GROUPS % 2, groups=names, splits=named)
 
 
 @pytest.mark.parametrize("test", ["auto", "predefined"])
@@ -45,8 +46,9 @@ def test_share_is_cut_by_class_and_group(seed: int) -> None:
     assert not set(GROUPS[test]) & set(GROUPS[np.setdiff1d(np.arange(120), test)])
 
 
-def test_another_set_is_the_test_set() -> None:
-    folds = plan_folds(made(), KFOLD, test=made(prefix="other"), seed=0)
+@pytest.mark.parametrize("prefix", ["other", None])
+def test_another_set_is_the_test_set(prefix: str | None) -> None:
+    folds = plan_folds(made(), KFOLD, test=made(prefix=prefix, pixels=120), seed=0)
     assert [len(fold.test) for fold in folds] == [0, 0, 0]
 
 
@@ -55,6 +57,8 @@ def test_another_set_is_the_test_set() -> None:
     [
         (made(), "predefined", "'test' must not be 'predefined' for a set without test records"),
         (made(), made(), "'test' must share no groups with the set, got 'g0', .* in both"),
+        (made(), made(prefix="x", pixels=100), "'test' must share no images with the set, got 20 of 120 with the same"),
+        (made(prefix=None), made(), "got 120 of 120 with the same pixels as one of the set; take them out"),
         (
             made(),
             made(prefix="x").relabel({"1": "one"}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from numbers import Real
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgcls.core.errors import DataError, nearest
+from imgcls.core.errors import ConfigError, DataError, nearest
 from imgcls.core.options import rejected
 from imgcls.data.naming import text
 
-__all__ = ["class_name", "class_names", "columns", "expression", "path", "positions", "renames"]
+__all__ = ["class_name", "class_names", "columns", "expression", "path", "positions", "renames", "source"]
 
 
 def path(option: str, value: Any) -> Path:
@@ -91,9 +91,11 @@ def class_names(classes: Any) -> list[str] | None:
     """
     if classes is None:
         return None
-    ordered = isinstance(classes, Iterable) and not isinstance(classes, str | bytes | Mapping | AbstractSet)
-    if not ordered or not all(map(_is_name, names := list(classes))):
-        raise rejected("classes", "be a list of names", classes, "put each name in quotes")
+    if not isinstance(classes, Iterable) or isinstance(classes, str | bytes | Mapping | AbstractSet):
+        raise rejected("classes", "be a list of names", classes)
+    names = list(classes)
+    if not all(map(_is_name, names)):
+        raise rejected("classes", "be a list of names", names, "put each in quotes")
     return list(map(text, names))
 
 
@@ -108,7 +110,7 @@ def class_name(option: str, value: Any) -> str | None:
         The name as text, or None.
 
     Raises:
-        ConfigError: if it is no name; a truth value is none, since YAML makes one of `yes`.
+        ConfigError: if it is no name; a truth value is none, since a class may be called `true`.
     """
     if value is not None and not _is_name(value):
         raise rejected(option, "be the name of a class", value, "put it in quotes")
@@ -116,11 +118,11 @@ def class_name(option: str, value: Any) -> str | None:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str | Real) and not isinstance(value, bool) and text(value) != ""
+    return not isinstance(value, bool) and isinstance(value, str | Real) and text(value) != ""
 
 
 def renames(names: Any, classes: tuple[str, ...]) -> dict[str, str]:
-    """Take new names of classes.
+    """Take the new names of classes.
 
     Args:
         names: New names by old ones.
@@ -134,7 +136,7 @@ def renames(names: Any, classes: tuple[str, ...]) -> dict[str, str]:
         DataError: if an old name is unknown.
     """
     if not isinstance(names, Mapping) or not all(map(_is_name, names.values())):
-        raise rejected("names", "give new names by old ones", names, "put each name in quotes")
+        raise rejected("names", "give new names by old ones", names)
     new = {text(old): text(name) for old, name in names.items()}
     for old in new:
         if old not in classes:
@@ -169,3 +171,32 @@ def positions(chosen: ArrayLike, count: int) -> NDArray[np.int64]:
         got = f"got {values[times > 1][0]} again; to draw some more often, give the Balancer a sampler"
         raise DataError(f"'positions' must name each record once, {got}")
     return found.astype(np.int64)
+
+
+def source(
+    options: Any, readers: Mapping[str, tuple[Callable[..., Any], str]]
+) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
+    """Take the `data:` part of a configuration.
+
+    Args:
+        options: `from:` and the options of that reader.
+        readers: The readers and the name of their first argument, by their names.
+
+    Returns:
+        The reader, its first argument and its options.
+
+    Raises:
+        ConfigError: if the reader or an option is unknown, or the first argument is missing.
+    """
+    if not isinstance(options, Mapping):
+        raise rejected("data", "be options by name", options)
+    kind = options.get("from")
+    if not isinstance(kind, str) or kind not in readers:
+        raise ConfigError(f"'data.from' must name a reader, got {kind!r}; {nearest(str(kind), readers)}")
+    reader, first = readers[kind]
+    known = {first, *(getattr(reader, "__kwdefaults__", None) or {})}
+    for key in options.keys() - {"from"} - known:
+        raise ConfigError(f"'data.{key}' must be an option of {kind!r}; {nearest(str(key), known)}")
+    if first not in options:
+        raise ConfigError(f"'data.{first}' must be given")
+    return reader, options[first], {key: value for key, value in options.items() if key not in {"from", first}}

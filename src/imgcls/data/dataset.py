@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgcls.core.errors import ConfigError, DataError, nearest
+from imgcls.core.errors import DataError
 from imgcls.core.randomness import generator
 from imgcls.data import arguments, images, naming, readers
 from imgcls.data.spec import ImageSpec
@@ -225,20 +225,10 @@ class Dataset:
         Raises:
             ConfigError: if the reader or an option is unknown.
         """
-        kinds: dict[str, tuple[Any, str]] = {"folder": (cls.from_folder, "root"), "csv": (cls.from_csv, "path")}
-        if not isinstance(options, Mapping):
-            raise ConfigError(f"'data' must be options by name, got {options!r}")
-        kind = options.get("from")
-        if not isinstance(kind, str) or kind not in kinds:
-            raise ConfigError(f"'data.from' must name a reader, got {kind!r}; {nearest(str(kind), kinds)}")
-        reader, first = kinds[kind]
-        known = {first, *(reader.__kwdefaults__ or {})}
-        for key in options.keys() - {"from"} - known:
-            raise ConfigError(f"'data.{key}' must be an option of {kind!r}; {nearest(str(key), known)}")
-        if first not in options:
-            raise ConfigError(f"'data.{first}' must be given")
-        rest = {key: value for key, value in options.items() if key not in {"from", first}}
-        return reader(options[first], **rest)
+        reader, first, rest = arguments.source(
+            options, {"folder": (cls.from_folder, "root"), "csv": (cls.from_csv, "path")}
+        )
+        return reader(first, **rest)
 
     @classmethod
     def _made(cls, frame: pd.DataFrame, classes: Sequence[str] | None, positive: str | None, **fields: Any) -> Dataset:

@@ -181,6 +181,7 @@ def records(
             raise DataError(f"'{role}' must name a column, got {name!r}; the table has {listing(frame.columns)}")
     if frame.empty:
         raise DataError("the table must have records, got none")
+    _refuse_no_text(map(str, frame[names["image"]]))
     _refuse_gaps(frame, names, rows)
     found = {"id": frame[names["image"]].astype(str).map(_posix)}
     found |= {role: frame[names[role]].map(text) for role in ("label", "group", "split") if role in names}
@@ -229,7 +230,6 @@ def places(positions: Iterable[int], rows: NDArray[np.int64] | None) -> str:
 
 
 def _refuse_ids(ids: pd.Series[str], rows: NDArray[np.int64] | None) -> None:
-    _refuse_no_text(ids)
     twice = np.flatnonzero(ids.duplicated().to_numpy())
     if len(twice):
         raise DataError(f"each image must appear once, got {ids.iloc[twice[0]]!r} again in {places(twice, rows)}")
