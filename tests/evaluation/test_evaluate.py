@@ -119,6 +119,21 @@ def test_one_group_has_values_without_intervals() -> None:
     assert table[["low", "high"]].isna().all(axis=None)
 
 
+def test_records_that_are_all_right_leave_doubt() -> None:
+    sure = attrs.evolve(study(folds=1), probs=np.eye(2)[study().labels])
+    table = evaluate(sure, fitted(sure), resamples=50)
+    groups = np.array(sure.groups)
+    whole, positive = len(set(groups)), len(set(groups[sure.labels == 1]))
+    for metric, rule, size in (("accuracy", "", whole), ("sensitivity", "max_f1", positive), ("ppv", "0.5", positive)):
+        found = row(table, metric=metric, threshold=rule)
+        assert (found.value, found.high, found.low) == (1, 1, pytest.approx(size / (size + 1.95996**2), rel=1e-4))
+    assert row(table, **{"class": "c1"}, metric="sensitivity").low == row(table, metric="ppv", threshold="0.5").low
+    others = table[table.metric.isin(["roc_auc", "average_precision", "balanced_accuracy", "f1", "f1_macro", "loss"])]
+    assert others[["low", "high"]].isna().all(axis=None)
+    alone = evaluate(attrs.evolve(sure, groups=None), resamples=50)
+    assert row(alone, metric="accuracy").low == pytest.approx(80 / (80 + 1.95996**2), rel=1e-4)
+
+
 def test_missing_thresholds_and_negative_resamples_are_refused() -> None:
     thresholds = [threshold for threshold in fitted(study()) if threshold.model == "0"]
     with pytest.raises(ConfigError, match="'thresholds' must have 'max_f1' of model '1'; there are those of '0'"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from imgcls.evaluation import intervals
 from imgcls.evaluation.arrays import Floats
-from imgcls.evaluation.intervals import interval, percentiles, resampled, units, weights
+from imgcls.evaluation.intervals import interval, percentiles, resampled, units, weights, wilson
 
 
 def shares(hits: Floats) -> intervals.Statistic:
@@ -60,6 +60,34 @@ def test_few_nan_resamples_are_left_out_and_many_void_the_interval() -> None:
     low, high = percentiles(values)
     assert low[0] == pytest.approx(np.percentile(np.arange(5, 100), 2.5))
     assert np.isnan([low[1], high[1]]).all()
+
+
+def test_the_ends_of_wilson_are_the_shares_that_a_score_test_just_keeps() -> None:
+    shares, sizes = np.array([0.7, 0.1]), np.array([10, 80])
+    for ends in wilson(shares, sizes):
+        assert np.abs(shares - ends) / np.sqrt(ends * (1 - ends) / sizes) == pytest.approx(1.9599640, rel=1e-6)
+
+
+def test_wilson_leaves_doubt_about_all_and_none_and_knows_nothing_of_nobody() -> None:
+    low, high = wilson(np.array([0.0, 1.0, 1.0]), np.array([8, 24, 0]))
+    square = 1.9599640**2
+    assert [low[0], high[0]] == pytest.approx([0, square / (8 + square)])
+    assert [low[1], high[1]] == pytest.approx([24 / (24 + square), 1])
+    assert np.isnan([low[2], high[2]]).all()
+
+
+def test_a_share_that_no_resample_changes_has_an_interval_by_groups_of_its_denominator() -> None:
+    groups = np.array(list("aabbccdd"))
+    counted = np.array([[True] * 8, [True] * 6 + [False] * 2, [False] * 8]).T
+    low, high = interval(lambda rows: np.ones((len(rows), 3)), num_records=8, groups=groups, counted=counted)
+    assert low[:2] == pytest.approx([4 / (4 + 1.95996**2), 3 / (3 + 1.95996**2)], rel=1e-4)
+    assert high[:2].tolist() == [1, 1]
+    assert np.isnan([low[2], high[2]]).all()
+
+
+def test_what_is_no_share_has_no_interval_without_width() -> None:
+    low, high = interval(lambda rows: np.full((len(rows), 1), 0.3), num_records=9)
+    assert np.isnan([low, high]).all()
 
 
 def studies(num_studies: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from imgcls.core.errors import ConfigError
-from imgcls.evaluation.metrics import CLASS_METRICS, METRICS, direction, measure
+from imgcls.evaluation.metrics import CLASS_METRICS, METRICS, counted, direction, measure
 from imgcls.evaluation.predictions import softmax
 from imgcls.evaluation.weighted import Cases, Weighted
 
@@ -145,6 +145,16 @@ def test_class_metrics_are_those_of_scikit_learn() -> None:
     assert found["sensitivity"] == pytest.approx(sk.recall_score(cases.labels, cases.preds, average=None))
     assert found["ppv"] == pytest.approx(sk.precision_score(cases.labels, cases.preds, average=None))
     assert found["roc_auc"] == pytest.approx(sk.roc_auc_score(np.eye(4)[cases.labels], cases.probs, average=None))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_share_is_the_mean_of_hits_over_the_records_it_counts(name: str) -> None:
+    cases = drawn(1, 2)
+    found, hits = counted(name, cases), cases.preds == cases.labels
+    if name in {"accuracy", "sensitivity", "specificity", "ppv", "npv"}:
+        assert measure(name, cases).item() == pytest.approx(hits[found].mean())
+    else:
+        assert not found.any()
 
 
 def test_only_the_loss_is_to_be_small() -> None:

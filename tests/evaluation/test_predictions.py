@@ -111,6 +111,22 @@ def test_mean_of_folds_needs_the_same_records() -> None:
         Predictions.mean_of_folds([made(), made().take([1, 0, 2])])
 
 
+def test_the_mean_of_repeats_counts_each_record_once() -> None:
+    first, second = made(), made(logits=[[0.0, 3.0]] * 3, fold=[2, 2, 2]).take([2, 0])
+    mean = Predictions.concat([first, second]).mean_of_repeats()
+    assert mean.ids.tolist() == ["a.png", "b.png", "c.png"]
+    assert mean.labels.tolist() == [0, 1, 1]
+    assert np.array_equal(mean.probs[1], first.probs[1])
+    assert np.allclose(mean.probs[[2, 0]], (first.probs[[2, 0]] + second.probs) / 2, atol=1e-15)
+    assert np.allclose(probabilities(mean.logits), mean.probs, atol=1e-6)
+    assert set(mean.fold) == {-1}
+
+
+def test_repeats_of_a_record_with_other_labels_are_refused() -> None:
+    with pytest.raises(DataError, match="wherever a record repeats, got several for 'b"):
+        Predictions.concat([made(), made(labels=[0, 0, 1])]).mean_of_repeats()
+
+
 @pytest.mark.parametrize("predictions", [made(), made(groups=None), of_three_classes()])
 def test_saved_predictions_load_again(predictions: Predictions, tmp_path: Path) -> None:
     predictions.save(tmp_path / "p.npz")

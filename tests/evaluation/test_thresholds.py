@@ -69,6 +69,13 @@ def test_thresholds_tell_what_they_were_fitted_on() -> None:
     assert {(t.model, t.num_records, t.num_positives) for t in fitted} == {("mean", 4, 2)}
 
 
+def test_spellings_of_one_rule_are_fitted_once() -> None:
+    fitted = fit_thresholds(
+        scored([0, 1], [0.1, 0.7]), model="0", rules=[0.5, "0.50", "sensitivity", "0.5", "sensitivity>=0.95"]
+    )
+    assert [threshold.rule for threshold in fitted] == ["0.5", "sensitivity>=0.95"]
+
+
 def test_thresholds_survive_plain_values() -> None:
     (fitted, *_) = fit_thresholds(scored([0, 1], [0.1, 1 / 3]), model="0")
     assert config.build(Threshold, dump_fields(fitted), path="thresholds.0") == fitted

@@ -101,8 +101,8 @@ def _selection(final: Predictions, thresholds: bool) -> str:
 
 
 def _intervals(units: str) -> str:
-    shares = f"for shares of records Wilson (1927) with the number of {units}, for other metrics none"
-    return f"95 %, percentile bootstrap over {units}, {RESAMPLES} resamples; where all of these agree, {shares}"
+    wilson = f"shares of records have the interval of Wilson (1927) for the number of {units}, other metrics none"
+    return f"95 %, percentile bootstrap over {units}, {RESAMPLES} resamples; where these all agree, {wilson}"
 
 
 def load_thresholds(path: Path) -> tuple[Threshold, ...]:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MANY", "confusion_figure", "curves_figure", "learning_figure"]
 
-#: More classes than this get no name and no color of their own in a legend, and a confusion matrix of many
-#: classes shows no zeros.
+#: Of more classes a legend names only the first ones, and a confusion matrix shows no zeros.
 MANY = 12
 
 #: Names longer than this many characters are cut in figures, where they would leave no room for the data.

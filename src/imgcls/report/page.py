@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,12 +14,14 @@ import attrs
 from imgcls.core.folders import write_text
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.thresholds import Threshold
-from imgcls.report.figures import confusion_figure, curves_figure, learning_figure
+from imgcls.report.figures import MANY, confusion_figure, curves_figure, learning_figure
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Content", "write_page"]
+
+_PARTS = {"test": "test", "val": "validation"}
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -80,6 +83,7 @@ def write_page(path: Path, content: Content) -> None:
             rule=rule,
             pictures=[(_embedded(file), caption) for file, caption in content.pictures],
             grouped=content.predictions.groups is not None,
+            wide=len(content.evaluation["classes"]) > MANY,
         ),
     )
 
@@ -94,26 +98,44 @@ def _final(content: Content) -> pd.DataFrame:
 
 
 def _verdict(content: Content) -> list[str]:
-    table, split = _final(content), content.predictions.split
-    units = f"{len(content.predictions)} {'test' if split == 'test' else 'validation'} images"
-    if content.predictions.groups is not None:
-        units += f" of {len(set(content.predictions.groups.tolist()))} groups"
-    headline = "average_precision" if content.predictions.positive is not None else "accuracy"
-    lines = [f"{_words(table, headline)} on {units}, {content.evaluation['models']}."]
+    positive = content.predictions.positive
+    models, _, caution = str(content.evaluation["models"]).partition("; ")
+    headline = _words(content, "accuracy" if positive is None else "average_precision")
+    lines = [f"On {_units(content)}, {models}: {headline}."]
     if content.decision:
-        positive = content.predictions.positive
-        found, spared = (_words(table, name, content.decision) for name in ("sensitivity", "specificity"))
+        found, spared = (_words(content, name, content.decision) for name in ("sensitivity", "specificity"))
         lines.append(f"At the threshold of the rule {content.decision} for {positive}: {found}; {spared}.")
-    if split == "val":
+    if caution:
+        lines.append(f"{caution[0].upper()}{caution[1:]}.")
+    if content.predictions.split == "val":
         lines.append("There are no test records: these numbers also chose checkpoint and thresholds, so they flatter.")
-    if not content.facts["positive_given"] and content.predictions.positive is not None:
-        lines.append(f"The positive class {content.predictions.positive} was taken because it is the rarer one.")
+    if not content.facts["positive_given"] and positive is not None:
+        lines.append(f"The positive class {positive} was taken because it is the rarer one.")
     return lines
 
 
-def _words(table: pd.DataFrame, metric: str, rule: str = "") -> str:
+def _units(content: Content) -> str:
+    groups = content.predictions.groups
+    images = f"{len(content.predictions)} {_PARTS[content.predictions.split]} images"
+    return images if groups is None else f"{images} of {len(set(groups.tolist()))} groups"
+
+
+def _words(content: Content, metric: str, rule: str = "") -> str:
+    table, name = _final(content), metric.replace("_", " ")
     row = table[(table["metric"] == metric) & (table["threshold"] == rule) & (table["class"] == "")].iloc[0]
-    return f"{metric.replace('_', ' ')} {row['value']:.3f} (95 % interval {row['low']:.3f} to {row['high']:.3f})"
+    value, low, high = (float(row[column]) for column in ("value", "low", "high"))
+    if math.isnan(value):
+        return f"{name}: not defined, the {_PARTS[content.predictions.split]} records lack a class"
+    if math.isnan(low):
+        return f"{name} {value:.3f} (no interval: {_why_none(value, content.predictions)})"
+    return f"{name} {value:.3f} (95 % interval {low:.3f} to {high:.3f})"
+
+
+def _why_none(value: float, predictions: Predictions) -> str:
+    units = predictions.ids if predictions.groups is None else predictions.groups
+    if value in {0.0, 1.0} and len(set(units.tolist())) > 1:
+        return "it is the same in every resample"
+    return f"too few {'images' if predictions.groups is None else 'groups'}"
 
 
 def _overall(content: Content) -> list[dict[str, Any]]:
