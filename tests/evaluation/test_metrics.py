@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from imgcls.core.errors import ConfigError
-from imgcls.evaluation.metrics import CLASS_METRICS, METRICS, counted, direction, measure
+from imgcls.evaluation.metrics import CLASS_METRICS, METRICS, counted, measure, metric
 from imgcls.evaluation.predictions import softmax
 from imgcls.evaluation.weighted import Cases, Weighted
 
@@ -78,8 +78,8 @@ def test_a_weight_repeats_a_record(seed: int, num_classes: int, data: st.DataObj
     repeated = Cases(
         labels=cases.labels.repeat(times), probs=cases.probs.repeat(times, axis=0), positive=cases.positive
     )
-    for name, metric in METRICS.items():
-        if num_classes == 2 or not metric.binary_only:
+    for name, found in METRICS.items():
+        if num_classes == 2 or not found.binary_only:
             weighted = measure(name, cases, weights=times[None].astype(float))
             assert weighted == pytest.approx(measure(name, repeated), abs=1e-12, nan_ok=True)
 
@@ -158,11 +158,11 @@ def test_a_share_is_the_mean_of_hits_over_the_records_it_counts(name: str) -> No
 
 
 def test_only_the_loss_is_to_be_small() -> None:
-    assert [name for name in METRICS if direction(name) == "min"] == ["loss"]
+    assert [name for name in METRICS if metric(name).direction == "min"] == ["loss"]
 
 
 def test_unknown_and_unfit_metrics_are_refused() -> None:
     with pytest.raises(ConfigError, match="'metric' must name a metric, got 'roc_acu'; did you mean 'roc_auc'"):
-        direction("roc_acu")
+        metric("roc_acu")
     with pytest.raises(ConfigError, match="'metric' must be one for 3 classes, got 'ppv', which is for two"):
         measure("ppv", drawn(0, 3))

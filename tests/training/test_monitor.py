@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from imgcls.core.errors import ConfigError
-from imgcls.evaluation.metrics import METRICS, direction, measure
+from imgcls.evaluation.metrics import METRICS, measure
 from imgcls.evaluation.predictions import probabilities
 from imgcls.evaluation.weighted import Cases
 from imgcls.training.monitor import MONITORS, epoch_metrics, monitor_direction
@@ -58,7 +58,7 @@ def test_a_perfect_ranking_has_all_metrics_at_one() -> None:
 
 
 def test_directions_agree_with_evaluation() -> None:
-    assert {name: monitor_direction(name) for name in MONITORS} == {name: direction(name) for name in MONITORS}
+    assert {name: monitor_direction(name) for name in MONITORS} == {name: METRICS[name].direction for name in MONITORS}
     assert set(MONITORS) <= set(METRICS)
 
 

@@ -19,7 +19,7 @@ from imgcls.core.errors import ConfigError, nearest
 from imgcls.evaluation.arrays import Bools, Floats
 from imgcls.evaluation.weighted import Cases, Weighted, ratio
 
-__all__ = ["CLASS_METRICS", "METRICS", "Metric", "counted", "direction", "measure", "metric"]
+__all__ = ["CLASS_METRICS", "METRICS", "Metric", "counted", "measure", "metric"]
 
 
 def loss(found: Weighted) -> Floats:
@@ -201,22 +201,6 @@ def metric(name: str) -> Metric:
     if name not in METRICS:
         raise ConfigError(f"'metric' must name a metric, got {name!r}; {nearest(name, METRICS)}")
     return METRICS[name]
-
-
-def direction(name: str) -> Literal["max", "min"]:
-    """Say whether large or small values of a metric are good.
-
-    Args:
-        name: The metric.
-
-    Returns:
-        "max" or "min".
-
-    Examples:
-        >>> direction("loss"), direction("roc_auc")
-        ('min', 'max')
-    """
-    return metric(name).direction
 
 
 def measure(name: str, cases: Cases, *, weights: Floats | None = None) -> Floats:

@@ -10,6 +10,7 @@ from torch.nn import functional
 from torchmetrics.functional import classification
 
 from imgcls.core.errors import ConfigError, nearest
+from imgcls.evaluation.metrics import metric
 
 __all__ = ["MONITORS", "epoch_metrics", "monitor_direction"]
 
@@ -18,12 +19,8 @@ _CLIP = 1e-12
 
 #: What can be monitored, and whether more is better.
 MONITORS = {
-    "loss": "min",
-    "accuracy": "max",
-    "balanced_accuracy": "max",
-    "f1_macro": "max",
-    "roc_auc": "max",
-    "average_precision": "max",
+    name: metric(name).direction
+    for name in ("loss", "accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "average_precision")
 }
 
 
