@@ -62,11 +62,13 @@ def test_folds_may_have_one_test_part() -> None:
 
 
 def test_unused_records_divide_no_group() -> None:
-    Folds.from_codes(np.array([[0, 3, 0, 0, 1, 3, 2, 2]]), DATA)
+    folds = Folds.from_codes(np.array([[0, 3, 0, 0, 1, 3, 2, 2]]), DATA)
+    assert folds[0].unused.tolist() == [1, 5]
 
 
 def test_divided_groups_can_be_allowed() -> None:
-    Folds.from_codes(np.array([[0, 0, 0, 1, 1, 1, 2, 0]]), DATA, keeps_groups=False)
+    folds = Folds.from_codes(np.array([[0, 0, 0, 1, 1, 1, 2, 0]]), DATA, keeps_groups=False)
+    assert folds[0].test.tolist() == [6]
 
 
 def test_folds_come_back_from_disk(tmp_path: Path) -> None:
