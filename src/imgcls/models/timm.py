@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from imgcls.core import options
 from imgcls.core.errors import ConfigError, nearest
 from imgcls.models.base import Backbone, Facts, backbones
-from imgcls.models.weights import absolute, load_weights, offline_error, read_weights
+from imgcls.models.weights import absolute, downloads, load_weights, offline_error, read_weights
 
 __all__ = ["TimmBackbone"]
 
@@ -48,8 +48,7 @@ class TimmBackbone(Backbone):
     options: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
 
     def __attrs_post_init__(self) -> None:
-        if self.weights is not None and self.pretrained:
-            raise ConfigError("'pretrained' must be left out when 'weights' are given, got both")
+        downloads(self.pretrained, self.weights)
 
     def make(self, *, in_channels: int, image_size: tuple[int, int], initial: bool) -> tuple[nn.Module, Facts]:
         """Make the body.
@@ -62,8 +61,8 @@ class TimmBackbone(Backbone):
         Returns:
             The module and its facts.
         """
-        pretrained = self.pretrained if self.pretrained is not None else self.weights is None
-        model = self._create(in_channels, image_size, pretrained=pretrained and initial)
+        pretrained = initial and downloads(self.pretrained, self.weights)
+        model = self._create(in_channels, image_size, pretrained=pretrained)
         if self.weights is not None and initial:
             self._load(model, in_channels)
         body = _Body(model)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imgcls.core.errors import WeightsError, listing
+from imgcls.core.errors import ConfigError, WeightsError, listing
 
-__all__ = ["absolute", "load_weights", "offline_error", "read_weights"]
+__all__ = ["absolute", "downloads", "load_weights", "offline_error", "read_weights"]
 
 #: Keys under which training programs keep the weights of a checkpoint.
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -28,6 +28,24 @@ def absolute(path: str | Path | None) -> str | None:
         The full path, or None.
     """
     return None if path is None else str(Path(path).resolve())
+
+
+def downloads(pretrained: bool | None, weights: str | None) -> bool:
+    """Decide whether pretrained weights are downloaded.
+
+    Args:
+        pretrained: What the user says; None means yes, unless there are `weights`.
+        weights: A local file, or None.
+
+    Returns:
+        Whether they are.
+
+    Raises:
+        ConfigError: if both are asked for.
+    """
+    if pretrained and weights is not None:
+        raise ConfigError("'pretrained' must be left out when 'weights' are given, got both")
+    return weights is None if pretrained is None else pretrained
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
