@@ -28,10 +28,10 @@ from torch.nn import functional
 from imgcls import ImageSpec, Stage, backbones
 from imgcls.balancing.base import Records
 from imgcls.balancing.samplers import Uniform
-from imgcls.data.store import Store
 from imgcls.models.base import Classifier
 from imgcls.runtime.batches import Batches
 from imgcls.runtime.device import Runtime
+from imgcls.runtime.sources import Resident
 from imgcls.training import loop
 from imgcls.training.optim import AdamW, Constant
 
@@ -115,7 +115,7 @@ def _ours(images: NDArray[np.uint8], labels: NDArray[np.int64], runtime: Runtime
     spec = ImageSpec(size=SIZE, mean=(0.5,) * 3, std=(0.25,) * 3)
     everything = np.arange(len(labels))
     job = loop.Job(
-        batches=Batches.over(Store(images=images, spec=spec, folder=Path()), runtime),
+        batches=Batches.over(Resident(images=torch.from_numpy(images), spec=spec, bad={}), runtime),
         targets=labels,
         train=everything,
         val=everything[:2],

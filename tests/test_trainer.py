@@ -197,7 +197,7 @@ def test_another_set_tests_every_fold(fitted: Callable[..., Run]) -> None:
 def relabelled(data: Dataset) -> Dataset:
     assert data.arrays is not None
     assert data.groups is not None
-    return Dataset.from_arrays(data.arrays, data.frame["label"], groups=np.char.add("t", data.groups))
+    return Dataset.from_arrays(np.asarray(data.arrays), data.frame["label"], groups=np.char.add("t", data.groups))
 
 
 def test_the_training_set_says_which_class_is_positive_also_in_the_test_set(fitted: Callable[..., Run]) -> None:

@@ -12,9 +12,11 @@ import attrs
 import numpy as np
 
 import imgcls
+from imgcls.core.config import from_yaml
 from imgcls.core.dumping import spec_of
 from imgcls.core.errors import ConfigError, DataError, RunError, nearest
 from imgcls.core.folders import read_json, sha256, write_json
+from imgcls.data.columns import MASK, VIEW
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.evaluation.decisions import decisions
@@ -101,10 +103,10 @@ class Run:
         """
         if self._data is not None:
             return self._data
-        root = self._root or self.facts["root"]
-        if root is None:
-            raise RunError("the images of this run were in memory; give them to 'load_run' as 'data'")
-        return self._checked(_manifest_data(self.folder / "manifest.csv", Path(root), self.facts, self.model))
+        if self.facts["root"] is None:
+            return self._checked(_npz_data(self.folder / "config.yaml", self._root))
+        root = Path(self._root or self.facts["root"])
+        return self._checked(_manifest_data(self.folder / "manifest.csv", root, self.facts, self.model))
 
     def _checked(self, data: Dataset) -> Dataset:
         if data.fingerprint != self.facts["fingerprint"]:
@@ -298,11 +300,19 @@ def _manifest_data(path: Path, root: Path, facts: dict[str, Any], model: SavedMo
     import pandas as pd
 
     columns = set(pd.read_csv(path, nrows=0).columns)
-    named = {name: name for name in ("group", "split") if name in columns}
-    data = Dataset.from_csv(
-        path, root=root, image="id", label="label", classes=model.classes, positive=model.positive, **named
-    )
+    named: dict[str, Any] = {name: name for name in ("group", "split", "weight", MASK) if name in columns}
+    named["views"] = {name.removeprefix(VIEW): name for name in columns if name.startswith(VIEW)}
+    named["mask_threshold"] = facts.get("mask_threshold", 127)
+    data = Dataset.from_csv(path, root=root, image="id", classes=model.classes, positive=model.positive, **named)
     return attrs.evolve(data, positive_given=facts["positive_given"])
+
+
+def _npz_data(config: Path, root: Path | None) -> Dataset:
+    options = from_yaml(config.read_text(encoding="utf-8"))["data"]
+    if options.get("from") != "npz":
+        raise RunError("the images of this run were in memory; give them to 'load_run' as 'data'")
+    path = Path(options["path"])
+    return Dataset.from_config({**options, "path": path if root is None else root / path.name})
 
 
 def load_run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -14,13 +14,12 @@ from imgcls.balancing.balancer import Balancer
 from imgcls.core import config, options
 from imgcls.core.dumping import dump, spec_of
 from imgcls.core.environment import environment
-from imgcls.core.errors import ConfigError, DataError, RunError, SplitError
+from imgcls.core.errors import ConfigError, DataError, RunError, SplitError, nearest
 from imgcls.core.folders import hold, reserved, write_json, write_text
 from imgcls.core.progress import say
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.data.spec import ImageSpec
-from imgcls.data.store import Store, open_store
 from imgcls.evaluation.results import conclude
 from imgcls.evaluation.thresholds import parse_rule
 from imgcls.inference.saved import SavedModel
@@ -29,10 +28,11 @@ from imgcls.models.head import Head
 from imgcls.run import Run, finish_run, load_run
 from imgcls.runtime.batches import Batches
 from imgcls.runtime.device import PRECISIONS, Runtime, choose_runtime, pick_device
+from imgcls.runtime.sources import MODES, Source, open_source, resolved
 from imgcls.splitting.base import Splitter, splitters
 from imgcls.splitting.kfold import StratifiedGroupKFold, StratifiedKFold
-from imgcls.splitting.plan import plan_folds
-from imgcls.training.fold import FoldResult, Recipe, train_fold
+from imgcls.splitting.plan import plan_readable
+from imgcls.training.fold import FoldResult, Recipe, train_fold, write_skipped
 from imgcls.training.loop import EpochEnd
 from imgcls.training.losses import num_outputs
 from imgcls.training.monitor import monitor_direction
@@ -96,6 +96,11 @@ def _decision(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
         parse_rule(value, name=field.name)
 
 
+def _workers(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    if value != "auto":
+        options.count(1)(_, field, value)
+
+
 def _functions(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, tuple) or not all(map(callable, value)):
         raise options.rejected(field.name, "be a list of functions", value)
@@ -145,6 +150,13 @@ class Trainer:
         seed: The seed of everything.
         out: The run's folder; None takes the next free one below `runs`.
         callbacks: Functions that are called with each `EpochEnd`.
+        train_view: Another picture of the records, of `data.views`, to train on, such as one
+            without background; validation and test see the images themselves.
+        store: Where decoded images come from: `"disk"`, each decoded once; `"stream"`, decoded
+            anew in every epoch; `"auto"`, on disk where there is room.
+        workers: Threads that decode; `"auto"` takes one a core.
+        on_bad: What to do about unreadable images: `"raise"`, or `"skip"`, which leaves them out
+            of every fold and lists them in `skipped.csv`; nothing is put in their place.
         device: `"auto"` or a torch device.
         precision: `"fp32"`, `"bf16"`, or `"auto"`, which measures; where a seed is to give the
             same weights to the last bit, name one, since a measurement may come out otherwise.
@@ -185,10 +197,19 @@ class Trainer:
     callbacks: tuple[Callable[[EpochEnd], Any], ...] = attrs.field(
         default=(), converter=options.texts, validator=_functions
     )
+    train_view: str | None = attrs.field(default=None, validator=options.optional(options.instance(str)))
+    store: str = attrs.field(default="auto", validator=options.choice(*MODES))
+    workers: int | str = attrs.field(default="auto", validator=_workers)
+    on_bad: str = attrs.field(default="raise", validator=options.choice("raise", "skip"))
     device: str = attrs.field(default="auto", validator=options.instance(str))
     precision: str = attrs.field(default="auto", validator=options.choice(*PRECISIONS))
 
     def __attrs_post_init__(self) -> None:
+        if self.data.multilabel:
+            raise ConfigError("'data' must have one label a record to be trained on, got several")
+        if self.train_view is not None and self.train_view not in self.data.views:
+            known = nearest(self.train_view, self.data.views)
+            raise ConfigError(f"'train_view' must be a view of the set, got {self.train_view!r}; {known}")
         present = [name for name, count in self.data.counts().items() if count]
         if len(present) < 2:
             raise DataError(f"'data' must have records of at least two classes, got {present}; add the others")
@@ -250,9 +271,12 @@ class Trainer:
             SplitError: if the set cannot be divided so, or a class has no record to validate
                 though thresholds or the monitored metric need it.
         """
+        return self._folds(())
+
+    def _folds(self, bad: Collection[int]) -> Folds:
         grouped = self.data.groups is not None
         splitter = self.splitter or (StratifiedGroupKFold() if grouped else StratifiedKFold())
-        folds = plan_folds(self.data, splitter, test=self.test, seed=self.seed)
+        folds = plan_readable(self.data, bad, splitter, test=self.test, seed=self.seed)
         if self.data.positive is not None or self.monitored not in _OF_ALL_RECORDS:
             _refuse_blind(folds, self.data)
         return folds
@@ -267,32 +291,36 @@ class Trainer:
             ImgclsError: if data, options or training are at fault; the message says how.
         """
         started = time.time()
-        folds = self.folds()
+        folds = self.folds()  # what is wrong with them is said before anything is decoded
         with reserved(self.out) as folder:
             recipe, model = self._prepare()
+            folds = self._folds(recipe.bad) if recipe.bad else folds
             with hold(folder / ".lock", timeout=0):
                 self._begin(folder, folds, model, recipe)
                 results = [
                     train_fold(recipe, fold, number, folder / f"fold_{number}", label=f"Fold {number + 1}/{len(folds)}")
                     for number, fold in enumerate(folds)
                 ]
-                self._finish(folder, results, fixed=self._fixed(folds), seconds=time.time() - started)
+                facts = {"seconds": round(time.time() - started, 1), "skipped": recipe.skipped}
+                self._finish(folder, results, fixed=self._fixed(folds), facts=facts)
         test = self.test if isinstance(self.test, Dataset) else None
         return load_run(folder, data=self.data, test=test, backbone=self.backbone)
 
     # Everything that can fail for want of weights, memory or readable images fails here, before training.
     def _prepare(self) -> tuple[Recipe, SavedModel]:
         probe = self._build(self.seed)
-        spec = (
-            self.image
-            if self.image.mean is not None
-            else attrs.evolve(self.image, mean=probe.facts.mean, std=probe.facts.std)
-        )
-        store = open_store(self.data, spec)
-        batches = Batches.over(store, Runtime(device=pick_device(self.device)))
-        first = batches.images(np.arange(min(len(self.data), _PROBE, self.batch_size))).cpu()
-        runtime = choose_runtime(probe, first, device=self.device, precision=self.precision)
-        return self._recipe(store, runtime), self._model(spec)
+        own = attrs.evolve(self.image, mean=probe.facts.mean, std=probe.facts.std)
+        spec = self.image if self.image.mean is not None else own
+        source = self._open(self.data, spec)
+        seen = np.setdiff1d(np.arange(len(self.data)), list(source.bad))[: min(_PROBE, self.batch_size)]
+        first = Runtime(device=pick_device(self.device))
+        batches = Batches.over(source, first, spec=resolved(spec, source, seen))
+        runtime = choose_runtime(probe, batches.images(seen).cpu(), device=self.device, precision=self.precision)
+        return self._recipe(source, spec, runtime), self._model(spec)
+
+    def _open(self, data: Dataset, spec: ImageSpec, view: str | None = None) -> Source:
+        workers = None if isinstance(self.workers, str) else self.workers
+        return open_source(data, spec, view=view, mode=self.store, on_bad=self.on_bad, workers=workers)
 
     def _build(self, seed: int) -> Classifier:
         return self.backbone.build(
@@ -303,13 +331,18 @@ class Trainer:
             seed=seed,
         )
 
-    def _recipe(self, store: Store, runtime: Runtime) -> Recipe:
+    def _recipe(self, source: Source, spec: ImageSpec, runtime: Runtime) -> Recipe:
         # Which class is positive is said by the set that trains, not by the numbers of the test set.
         test = attrs.evolve(self.test, positive=self.data.positive) if isinstance(self.test, Dataset) else None
+        source = source.to(runtime.device)
+        viewed = None if self.train_view is None else self._open(self.data, spec, self.train_view)
         return Recipe(
             dataset=self.data,
-            batches=Batches.over(store, runtime),
-            test=None if test is None else (test, Batches.over(open_store(test, store.spec), runtime)),
+            source=source,
+            train_source=source if viewed is None else viewed.to(runtime.device),
+            test=None if test is None else (test, self._open(test, spec).to(runtime.device)),
+            spec=spec,
+            runtime=runtime,
             build=self._build,
             balancer=self.balancer,
             stages=self.stages,
@@ -352,13 +385,15 @@ class Trainer:
         if (folder / "config.yaml").exists():  # of another process, while this one prepared
             raise RunError(f"'out' must be a new or empty folder, got {str(folder)!r}; choose another name")
         write_text(folder / "config.yaml", config.to_yaml(self.to_config()))
-        runtime = attrs.asdict(recipe.batches.runtime)
+        runtime = attrs.asdict(recipe.runtime)
         write_json(folder / "environment.json", {**environment(), "runtime": runtime, "seed": self.seed})
         write_text(folder / "manifest.csv", self.data.frame.to_csv(index=False))
         folds.save(folder / "splits.json", self.data)
         model.save(folder / "model.json")
+        if recipe.skipped:
+            write_skipped(folder / "skipped.csv", recipe)
 
-    def _finish(self, folder: Path, results: list[FoldResult], *, fixed: bool, seconds: float) -> None:
+    def _finish(self, folder: Path, results: list[FoldResult], *, fixed: bool, facts: Mapping[str, Any]) -> None:
         tests = [result.test for result in results if result.test is not None]
         conclude(folder, [result.val for result in results], tests, fixed=fixed, rules=self._rules(), seed=self.seed)
         finish_run(
@@ -368,7 +403,8 @@ class Trainer:
             test_fingerprint=self.test.fingerprint if isinstance(self.test, Dataset) else None,
             root=self.data.root,
             positive_given=self.data.positive_given,
+            mask_threshold=self.data.mask_threshold,
             monitor=self.monitored,
             objective=[result.best.val[self.monitored] for result in results],
-            seconds=round(seconds, 1),
+            **facts,
         )

@@ -206,7 +206,7 @@ def test_other_things_are_no_frames() -> None:
         ([*ROWS, (*ROWS[0], "x")], {}, r"must name a UTF-8 table, got .*line 5"),
     ],
 )
-def test_wrong_tables_are_refused(root: Path, rows: list[Any], options: dict[str, str], message: str) -> None:
+def test_wrong_tables_are_refused(root: Path, rows: list[Any], options: dict[str, Any], message: str) -> None:
     path = write(root / "bad.csv", rows)
     with pytest.raises(DataError, match=message):
         Dataset.from_csv(path, **options)
@@ -218,9 +218,9 @@ def test_wrong_tables_are_refused(root: Path, rows: list[Any], options: dict[str
         ({"path": 5}, "'path' must be a path, got 5"),
         ({"root": 5}, "'root' must be a path, got 5"),
         ({"image": 5}, "'image' must be the name of a column, got 5"),
-        ({"label": None}, "'label' must be the name of a column, got None"),
+        ({"label": None}, "'label' must be the name of a column, or of several, got None"),
         ({"group": 5}, "'group' must be a column or a regular expression, got 5"),
-        ({"split": ["part"]}, r"'split' must be the name of a column, got \['part'\]"),
+        ({"split": ["part"]}, r"'split' must be the name of a column, or None, got \['part'\]"),
     ],
 )
 def test_options_of_the_wrong_type_are_refused(table: Path, options: dict[str, Any], message: str) -> None:
@@ -351,9 +351,15 @@ def test_numbers_that_are_all_classes_are_names(labels: list[int], classes: list
         (PIXELS[0], [0], {}, r"'arrays' must have shape \(N, height, width\[, 1 or 3\]\), got \(4, 5\)"),
         (np.zeros((3, 4, 5, 2), np.uint8), [0] * 3, {}, r"got \(3, 4, 5, 2\)"),
         (PIXELS[:0], [], {}, r"got \(0, 4, 5\)"),
-        (PIXELS.astype(np.uint16), [0] * 3, {}, "'arrays' must be uint8, got uint16; scale the images to 0..255"),
-        (PIXELS / 255, [0] * 3, {}, "must be uint8, got float64"),
-        ([PIXELS[0], PIXELS[0, :2]], [0, 1], {}, "must have one shape for all images, got several"),
+        (
+            PIXELS.astype(np.int32),
+            [0] * 3,
+            {},
+            "'arrays' must be uint8 or uint16, got int32; scale the images to 0..255",
+        ),
+        (PIXELS / 255, [0] * 3, {}, "must be uint8 or uint16, got float64"),
+        ([PIXELS[0], PIXELS[0, 0]], [0, 1], {}, r"must be images \(height, width\[, 1 or 3\]\), got \(5,\)"),
+        ([PIXELS[0], PIXELS[0, :2] / 255], [0, 1], {}, "must be uint8 or uint16, got float64"),
         (PIXELS, [0, 1], {}, r"'labels' must have shape \(3,\) like the images, got \(2,\)"),
         (PIXELS, [0, 1, 0], {"groups": [1]}, r"'groups' must have shape \(3,\)"),
         (PIXELS, [0, 1, 2], {"classes": ["a", "b"]}, "'labels' must index the 2 classes, got 0 to 2"),

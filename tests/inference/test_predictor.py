@@ -15,6 +15,7 @@ from imgcls.inference.predictor import Predictor, normalised
 from imgcls.inference.saved import SavedModel
 from imgcls.runtime.batches import Batches
 from imgcls.runtime.device import Runtime
+from imgcls.runtime.sources import Resident
 from imgcls.testing import blobs, write_image_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -193,5 +194,7 @@ def test_images_are_normalised_as_in_training(one: Run) -> None:
     data, spec = blobs(channels=3), ImageSpec(size=8, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     store = open_store(data, spec)
     saved = SavedModel.load(one.folder / "model.json")
-    found = normalised(np.array(store.images[:4]), attrs.evolve(saved, image=spec))
-    torch.testing.assert_close(found, Batches.over(store, Runtime()).images(np.arange(4)))
+    model = saved.classifier(one.folder / "fold_0")
+    model.facts = attrs.evolve(model.facts, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    found = normalised(np.array(store.images[:4]), model, spec)
+    torch.testing.assert_close(found, Batches.over(Resident.over(store), Runtime()).images(np.arange(4)))

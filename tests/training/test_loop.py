@@ -20,6 +20,7 @@ from imgcls.models.small_cnn import SmallCnn
 from imgcls.runtime.batches import Batches, forward
 from imgcls.runtime.checkpoints import load_checkpoint
 from imgcls.runtime.device import Runtime
+from imgcls.runtime.sources import Resident
 from imgcls.testing import blobs
 from imgcls.testing.values import chance_untouched
 from imgcls.training import loop
@@ -44,7 +45,7 @@ def network(seed: int = 0, *, outputs: int = 2, dropout: float = 0.0) -> Classif
 def job(tmp_path: Path) -> Job:
     spec = ImageSpec(size=8, channels=1, mean=0.5, std=0.5)
     return Job(
-        batches=Batches.over(open_store(DATA, spec), Runtime()),
+        batches=Batches.over(Resident.over(open_store(DATA, spec)), Runtime()),
         targets=DATA.labels,
         train=TRAIN,
         val=VAL,

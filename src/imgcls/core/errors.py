@@ -14,6 +14,7 @@ ImgclsError
 │   ├── PluginConflictError           two distributions claim one name
 │   ├── PluginLoadError               a plugin cannot be imported
 │   └── PluginContractError           a plugin does not keep its interface
+├── MissingExtraError (ImportError)   a package of an extra is not installed
 ├── WeightsError (ValueError)         weights that are missing or do not fit
 ├── UnsupportedModelError (ValueError)    a model that a method cannot treat
 ├── TrainingError (ArithmeticError)   training went wrong (loss not finite)
@@ -31,6 +32,7 @@ __all__ = [
     "DataError",
     "DecodeError",
     "ImgclsError",
+    "MissingExtraError",
     "PluginConflictError",
     "PluginContractError",
     "PluginError",
@@ -42,6 +44,7 @@ __all__ = [
     "UnsupportedModelError",
     "WeightsError",
     "listing",
+    "missing_extra",
     "nearest",
 ]
 
@@ -86,6 +89,10 @@ class PluginContractError(PluginError):
     """A plugin does not keep the contract of its interface."""
 
 
+class MissingExtraError(ImgclsError, ImportError):
+    """A package of an extra is not installed."""
+
+
 class WeightsError(ImgclsError, ValueError):
     """Weights are missing or do not fit the model."""
 
@@ -100,6 +107,19 @@ class TrainingError(ImgclsError, ArithmeticError):
 
 class RunError(ImgclsError, ValueError):
     """A run folder is missing, unfinished or damaged."""
+
+
+def missing_extra(package: str, extra: str) -> MissingExtraError:
+    """Make the error for a package that an extra brings.
+
+    Args:
+        package: The package that cannot be imported.
+        extra: The extra of imgcls that has it.
+
+    Returns:
+        The error, to be raised; its message ends with the line to type.
+    """
+    return MissingExtraError(f"package {package!r} must be installed, got none; pip install 'imgcls[{extra}]'")
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

@@ -13,7 +13,18 @@ from typing import Any
 
 from imgcls.core.errors import RunError
 
-__all__ = ["cache_folder", "hold", "new_folder", "read_json", "reserved", "sha256", "whole", "write_json", "write_text"]
+__all__ = [
+    "cache_folder",
+    "hold",
+    "new_folder",
+    "read_json",
+    "reserved",
+    "settle",
+    "sha256",
+    "whole",
+    "write_json",
+    "write_text",
+]
 
 
 @contextlib.contextmanager
@@ -33,12 +44,22 @@ def whole(path: Path) -> Iterator[Path]:
     _remove(temporary)  # of a process that was killed and had the same number
     try:
         yield temporary
-        for file in [*temporary.rglob("*"), temporary] if temporary.is_dir() else [temporary]:
-            _flush(file)
-        temporary.replace(path)
-        _flush(path.parent)
+        settle(temporary, path)
     finally:
         _remove(temporary)
+
+
+def settle(temporary: Path, path: Path) -> None:
+    """Flush a file or folder to disk and give it its name, so that it is there as a whole or not at all.
+
+    Args:
+        temporary: What was written, beside `path`.
+        path: Its name; an existing file is replaced, a folder must not exist.
+    """
+    for file in [*temporary.rglob("*"), temporary] if temporary.is_dir() else [temporary]:
+        _flush(file)
+    temporary.replace(path)
+    _flush(path.parent)
 
 
 def _remove(path: Path) -> None:

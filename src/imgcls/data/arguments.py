@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -16,7 +17,19 @@ from imgcls.core.errors import ConfigError, DataError, nearest
 from imgcls.core.options import rejected
 from imgcls.data.naming import text
 
-__all__ = ["class_name", "class_names", "columns", "expression", "path", "positions", "renames", "source"]
+__all__ = [
+    "by_stem",
+    "class_name",
+    "class_names",
+    "encoding",
+    "expression",
+    "path",
+    "positions",
+    "renames",
+    "sign",
+    "source",
+    "threshold",
+]
 
 
 def path(option: str, value: Any) -> Path:
@@ -54,27 +67,72 @@ def expression(value: Any) -> str | None:
     return value
 
 
-def columns(*, image: Any, label: Any, group: Any, split: Any) -> dict[str, str | None]:
-    """Take the names of the columns of a table.
+def sign(value: Any) -> str | None:
+    """Take what stands between the columns of a table.
 
     Args:
-        image: That of the image paths.
-        label: That of the labels.
-        group: That of the groups, or a regular expression, or None.
-        split: That of the splits, or None.
+        value: What was given as `delimiter`.
 
     Returns:
-        The names by role.
+        One sign, or None.
 
     Raises:
-        ConfigError: if one is no text, or image or label is None.
+        ConfigError: if it is something else.
     """
-    named = {"image": image, "label": label, "group": group, "split": split}
-    for role, name in named.items():
-        if not isinstance(name, str) and not (name is None and role in {"group", "split"}):
-            rule = "be a column or a regular expression" if role == "group" else "be the name of a column"
-            raise rejected(role, rule, name)
-    return named
+    if value is not None and not (isinstance(value, str) and len(value) == 1):
+        raise rejected("delimiter", "be one sign", value)
+    return value
+
+
+def encoding(value: Any) -> str:
+    """Take the name of an encoding.
+
+    Args:
+        value: What was given as `encoding`.
+
+    Returns:
+        The name.
+
+    Raises:
+        ConfigError: if it is no text.
+    """
+    if not isinstance(value, str):
+        raise rejected("encoding", "be the name of an encoding", value)
+    return value
+
+
+def by_stem(match: Any) -> bool:
+    """Take how images are named.
+
+    Args:
+        match: `path` or `stem`.
+
+    Returns:
+        Whether it is the stem.
+
+    Raises:
+        ConfigError: if it is something else.
+    """
+    if match not in {"path", "stem"}:
+        raise rejected("match", "be 'path' or 'stem'", match)
+    return bool(match == "stem")
+
+
+def threshold(value: Any) -> float:
+    """Take the value above which a pixel lies inside a mask.
+
+    Args:
+        value: What was given as `mask_threshold`.
+
+    Returns:
+        The value.
+
+    Raises:
+        ConfigError: if it is no finite number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise rejected("mask_threshold", "be a finite number", value)
+    return float(value)
 
 
 def class_names(classes: Any) -> list[str] | None:

@@ -6,15 +6,18 @@ import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgcls.core.errors import DataError
+from imgcls.core.errors import ConfigError, DataError, nearest
 from imgcls.core.randomness import generator
-from imgcls.data import arguments, images, naming, readers
+from imgcls.data import arguments, files, images, joining, labels, memory, naming
+from imgcls.data.columns import MASK, VIEW, view_column
+from imgcls.data.readers import Readers
+from imgcls.data.records import Records, companion_columns
 from imgcls.data.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -29,32 +32,41 @@ class Sample:
 
     Attributes:
         id: What names the record: its path below the root, or its number.
-        image: Pixels (height, width, channels) as stored in the file.
-        label: Its class.
+        image: Pixels (height, width, channels) as stored in the file, upright.
+        label: Its class; of several, with `|` between.
         group: What it belongs to, such as a patient, or None.
+        mask: Where the region of interest is, (height, width), or None.
     """
 
     id: str
-    image: NDArray[np.uint8]
+    image: NDArray[Any]
     label: str
     group: str | None
+    mask: NDArray[np.bool_] | None = None
 
 
+@final
 @attrs.frozen(kw_only=True, eq=False)
-class Dataset:
+class Dataset(Readers):
     """Labelled images with their groups, made by one of the `from_` methods.
 
     Attributes:
-        frame: The records in order: columns `id`, `label`, where known `group` and
-            `split`, and whatever else the source had.
+        frame: The records in order: columns `id`, `label`, where known `group`, `split`,
+            `weight`, `mask` and `view:<name>`, and whatever else the source had.
         classes: The classes in the order of logits and probabilities.
         positive: The class of sensitivity, average precision and thresholds; None
             unless there are two classes.
         positive_given: Whether the user named it; else it is the rarer one.
+        multilabel: Whether a record may have several labels, or none; then `label` in the
+            frame has them with `|` between.
         root: The folder that the ids are paths below, or None for images in memory.
-        arrays: Images in memory (N, height, width[, channels]), or None.
+        arrays: Images in memory: an array (N, height, width[, channels]), or `Items`, which give
+            them one by one; None for files.
+        sizes: Bytes of the files when the set was opened: images, then masks, then views, (R, N);
+            None for images in memory.
         rows: The row of each record (N,) in the CSV or TSV file, whose header is row 1; None
             for other sets.
+        mask_threshold: The value above which a pixel of a mask lies inside.
         source: The reader and its options, from which `config.yaml` rebuilds the set.
     """
 
@@ -62,193 +74,84 @@ class Dataset:
     classes: tuple[str, ...]
     positive: str | None = None
     positive_given: bool = False
+    multilabel: bool = False
     root: Path | None = None
-    arrays: NDArray[np.uint8] | None = None
+    arrays: memory.Pixels | None = None
+    sizes: NDArray[np.int64] | None = None
     rows: NDArray[np.int64] | None = None
+    mask_threshold: float = 127.0
     source: Mapping[str, Any] | None = None
 
     @classmethod
-    def from_folder(
-        cls,
-        root: str | Path,
-        *,
-        group: str | None = None,
-        classes: Sequence[str | int] | None = None,
-        positive: str | int | None = None,
-    ) -> Dataset:
-        """Read class folders: `root/class/image`, or `root/split/class/image`.
-
-        Args:
-            root: The folder. Images may lie at any depth below their class.
-            group: A regular expression searched in each path below `root` (with `/`);
-                its first group, or the whole match, names the record's group.
-            classes: The classes in order; default is alphabetical.
-            positive: The class of sensitivity and thresholds; default is the rarer of two.
-
-        Returns:
-            The set, with the splits `train`, `val` and `test` where the folders say so.
-
-        Raises:
-            ConfigError: if an option is of the wrong type.
-            DataError: if there are no images, or a path does not match `group`.
-        """
-        place, group = arguments.path("root", root), arguments.expression(group)
-        named = _named(classes, positive)
-        source = {"from": "folder", "root": str(root), "group": group, **named}
-        return cls._made(readers.folder(place, group), **named, root=place, source=source)
-
-    @classmethod
-    def from_csv(
-        cls,
-        path: str | Path,
-        *,
-        root: str | Path | None = None,
-        image: str = "image",
-        label: str = "label",
-        group: str | None = None,
-        split: str | None = None,
-        classes: Sequence[str | int] | None = None,
-        positive: str | int | None = None,
-    ) -> Dataset:
-        """Read a table of images; `.tsv` files are separated by tabs.
-
-        Args:
-            path: The file.
-            root: The folder that the image paths are below; default is the file's.
-            image: The column of image paths.
-            label: The column of labels, as text.
-            group: The column of groups, or a regular expression searched in each image path.
-            split: The column that says `train`, `val` or `test`.
-            classes: The classes in order; default is alphabetical.
-            positive: The class of sensitivity and thresholds; default is the rarer of two.
-
-        Returns:
-            The set; other columns are kept in `frame`, with an underscore behind the names
-            `id`, `label`, `group` and `split`.
-
-        Raises:
-            ConfigError: if an option is of the wrong type.
-            DataError: if a column, a label or a file is missing, named with its row.
-        """
-        file = arguments.path("path", path)
-        place = file.parent if root is None else arguments.path("root", root)
-        columns = arguments.columns(image=image, label=label, group=group, split=split)
-        named = _named(classes, positive)
-        source = {"from": "csv", "path": str(path), "root": str(place), **columns, **named}
-        table = readers.table(file, columns=columns)
-        rows = np.arange(2, len(table) + 2)
-        return cls._made(readers.records(table, place, columns, rows), **named, root=place, rows=rows, source=source)
-
-    @classmethod
-    def from_frame(
-        cls,
-        frame: Any,
-        *,
-        root: str | Path = ".",
-        image: str = "image",
-        label: str = "label",
-        group: str | None = None,
-        split: str | None = None,
-        classes: Sequence[str | int] | None = None,
-        positive: str | int | None = None,
-    ) -> Dataset:
-        """Take a data frame of pandas or polars, or a table of pyarrow.
-
-        Args:
-            frame: The frame; the arguments are those of `from_csv`.
-            root: The folder that the image paths are below.
-            image: The column of image paths.
-            label: The column of labels.
-            group: The column of groups, or a regular expression searched in each image path.
-            split: The column that says `train`, `val` or `test`.
-            classes: The classes in order; default is alphabetical.
-            positive: The class of sensitivity and thresholds; default is the rarer of two.
-
-        Returns:
-            The set.
-
-        Raises:
-            ConfigError: if an option is of the wrong type.
-            DataError: if a column, a label or a file is missing, named with its position from 0.
-        """
-        place = arguments.path("root", root)
-        columns = arguments.columns(image=image, label=label, group=group, split=split)
-        records = readers.records(readers.to_pandas(frame), place, columns)
-        return cls._made(records, **_named(classes, positive), root=place)
-
-    @classmethod
-    def from_arrays(
-        cls,
-        arrays: ArrayLike,
-        labels: ArrayLike,
-        *,
-        groups: ArrayLike | None = None,
-        splits: ArrayLike | None = None,
-        classes: Sequence[str | int] | None = None,
-        positive: str | int | None = None,
-    ) -> Dataset:
-        """Take images that are in memory already.
-
-        Args:
-            arrays: Images (N, height, width) or (N, height, width, 1 or 3), uint8.
-            labels: Labels (N,): words or whole numbers. Where `classes` are given and hold
-                every number as text, the numbers are names; else they index `classes`.
-            groups: Groups (N,).
-            splits: `train`, `val` or `test` of each record (N,).
-            classes: The classes in order; default is alphabetical or by number.
-            positive: The class of sensitivity and thresholds; default is the rarer of two.
-
-        Returns:
-            The set; ids are the positions.
-
-        Raises:
-            ConfigError: if an option is of the wrong type.
-            DataError: if shapes or types do not fit.
-        """
-        named = _named(classes, positive)
-        pixels = readers.pixels(arrays)
-        records = readers.array_records(len(pixels), labels, groups, splits, named["classes"])
-        if classes is None:
-            named["classes"] = naming.number_order(labels)
-        return cls._made(records, **named, arrays=pixels)
-
-    @classmethod
-    def from_config(cls, options: Mapping[str, Any]) -> Dataset:
-        """Read a set from the `data:` part of a configuration.
-
-        Args:
-            options: `from:` (`folder` or `csv`) and the options of that reader.
-
-        Returns:
-            The set.
-
-        Raises:
-            ConfigError: if the reader or an option is unknown.
-        """
-        reader, first, rest = arguments.source(
-            options, {"folder": (cls.from_folder, "root"), "csv": (cls.from_csv, "path")}
+    def _made(cls, records: Records, *, classes: Any, positive: Any, **fields: Any) -> Dataset:
+        given, wanted = arguments.class_names(classes), arguments.class_name("positive", positive)
+        fields["mask_threshold"] = arguments.threshold(fields.get("mask_threshold", 127.0))
+        column = records.frame["label"]
+        order = naming.class_order(_distinct(column, multilabel=records.multilabel), given)
+        chosen = naming.positive_class(column, order, wanted, multilabel=records.multilabel)
+        made = cls(
+            frame=records.frame,
+            classes=order,
+            positive=chosen,
+            positive_given=wanted is not None,
+            multilabel=records.multilabel,
+            arrays=records.arrays,
+            sizes=records.sizes,
+            rows=records.rows,
+            **fields,
         )
-        return reader(first, **rest)
+        named = {"classes": given, "positive": wanted, "mask_threshold": made.mask_threshold}
+        return made if made.source is None else made._sourced({**made.source, **named})
+
+    def _sourced(self, source: Mapping[str, Any]) -> Dataset:
+        known = {key: value for key, value in source.items() if value is not None and value != {}}
+        if known.get("mask_threshold") == 127:
+            del known["mask_threshold"]
+        return attrs.evolve(self, source=known)
 
     @classmethod
-    def _made(cls, frame: pd.DataFrame, classes: Sequence[str] | None, positive: str | None, **fields: Any) -> Dataset:
-        order = naming.class_order(frame["label"], classes)
-        chosen = naming.positive_class(frame["label"], order, positive)
-        return cls(frame=frame, classes=order, positive=chosen, positive_given=positive is not None, **fields)
+    def concat(cls, datasets: Sequence[Dataset], *, positive: str | int | None = None) -> Dataset:
+        """Put several sets behind each other.
+
+        Groups of one name are one group, whichever set they come from.
+
+        Args:
+            datasets: The sets, all of files or all in memory; classes are united in order.
+            positive: The class of sensitivity and thresholds; default is the one that all sets
+                were given, else the rarer of two.
+
+        Returns:
+            The set; its root is the deepest folder above all of theirs.
+
+        Raises:
+            DataError: if they do not fit together, or have an image in common.
+        """
+        parts = list(datasets)
+        if not parts or not all(isinstance(part, Dataset) for part in parts):
+            raise DataError("'datasets' must be a list of at least one Dataset")
+        if len({part.mask_threshold for part in parts}) > 1:
+            raise DataError("'datasets' must all have one 'mask_threshold'")
+        records, root = joining.together([part._records() for part in parts], [part.root for part in parts])
+        given = {part.positive if part.positive_given else None for part in parts}
+        wanted = given.pop() if positive is None and len(given) == 1 else positive
+        classes = list(dict.fromkeys(name for part in parts for name in part.classes))
+        return cls._made(records, classes=classes, positive=wanted, root=root, mask_threshold=parts[0].mask_threshold)
+
+    def _records(self) -> Records:
+        return Records(frame=self.frame, multilabel=self.multilabel, sizes=self.sizes, arrays=self.arrays)
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def __getitem__(self, position: int) -> Sample:
         record = self.frame.iloc[position]
-        group = None if self.groups is None else str(record["group"])
-        return Sample(id=record["id"], image=self._pixels(position), label=record["label"], group=group)
-
-    def _pixels(self, position: int) -> NDArray[np.uint8]:
-        if self.arrays is not None:
-            image = self.arrays[position]
-            return image if image.ndim == 3 else image[..., None]
-        return images.original(self.path(position))
+        return Sample(
+            id=str(record["id"]),
+            image=self.original(position),
+            label=str(record["label"]),
+            group=None if self.groups is None else str(record["group"]),
+            mask=self.original_mask(position),
+        )
 
     @functools.cached_property
     def ids(self) -> NDArray[np.str_]:
@@ -257,9 +160,9 @@ class Dataset:
 
     @functools.cached_property
     def labels(self) -> NDArray[np.int64]:
-        """The class index of each record, (N,)."""
-        codes = {name: index for index, name in enumerate(self.classes)}
-        return np.asarray(self.frame["label"].map(codes), dtype=np.int64)
+        """The class index of each record, (N,); of several labels 1 for each class that it has, (N, K)."""
+        numbered = labels.indicators if self.multilabel else labels.codes
+        return numbered(self.frame["label"], self.classes)
 
     @functools.cached_property
     def groups(self) -> NDArray[np.str_] | None:
@@ -272,57 +175,150 @@ class Dataset:
         return self.frame["split"].to_numpy(dtype=np.str_) if "split" in self.frame else None
 
     @functools.cached_property
+    def weights(self) -> NDArray[np.float64] | None:
+        """The weight of each record in the training loss, (N,), or None where the set has none."""
+        return self.frame["weight"].to_numpy(dtype=np.float64) if "weight" in self.frame else None
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The names of other pictures of the same records."""
+        return tuple(name.removeprefix(VIEW) for name in self.frame.columns if name.startswith(VIEW))
+
+    @functools.cached_property
     def fingerprint(self) -> str:
         """A checksum of records, labels, groups, splits and file sizes; the same on every machine."""
         digest = hashlib.sha256(repr(self.classes).encode())
-        for name in ("id", "label", "group", "split"):
-            if name in self.frame:
-                digest.update("\0".join([name, *self.frame[name], ""]).encode())
-        if self.arrays is not None:
-            digest.update(repr(self.arrays.shape).encode())
-        digest.update(self.files[0].tobytes() if self.arrays is None else np.ascontiguousarray(self.arrays).tobytes())
+        names = [name for name in ("id", "label", "group", "split") if name in self.frame]
+        for name in [*names, *companion_columns(self.frame)]:
+            digest.update("\0".join([name, *self.frame[name].tolist(), ""]).encode())
+        if self.weights is not None:
+            digest.update(b"weight" + self.weights.tobytes())
+        if companion_columns(self.frame):
+            digest.update(repr(self.mask_threshold).encode())
+        digest.update(memory.digest(self.arrays) if self.arrays is not None else self._sizes().tobytes())
         return digest.hexdigest()
 
-    @functools.cached_property
-    def files(self) -> NDArray[np.int64]:
-        """Size in bytes and time of change in nanoseconds of each file, (2, N).
+    def _sizes(self) -> NDArray[np.int64]:
+        assert self.sizes is not None
+        return self.sizes
+
+    def times(self, view: str | None = None) -> NDArray[np.int64]:
+        """Look when the files were changed last.
+
+        Args:
+            view: Another picture of the records, `mask`, or None for the images.
+
+        Returns:
+            Nanoseconds (N,).
 
         Raises:
-            DataError: if the set has no files.
+            DataError: if the set has no files, or they are not those that it was opened with.
         """
+        column = self._column(view)
+        row = ["id", *companion_columns(self.frame)].index(column)
+        sizes, times = files.facts(self._root(), self.frame[column].tolist(), self.rows)
+        changed = np.flatnonzero(sizes != self._sizes()[row])
+        if len(changed):
+            name = self.frame[column].iloc[changed[0]]
+            got = f"got {len(changed)} of another size, such as {name!r}; open the set again"
+            raise DataError(f"files must not change while the set is open, {got}")
+        return times
+
+    def _column(self, view: str | None) -> str:
+        if view is None:
+            return "id"
+        column = MASK if view == MASK else view_column(view)
+        if column not in self.frame:
+            known = self.views + ((MASK,) if MASK in self.frame else ())
+            raise ConfigError(f"'view' must be another picture of the records, got {view!r}; {nearest(view, known)}")
+        return column
+
+    def _root(self) -> Path:
         if self.root is None:
             raise DataError("'data' must have files, got images in memory")
-        return readers.file_facts(self.root, self.frame["id"], self.rows)
+        return self.root
 
-    def path(self, position: int) -> Path:
+    def path(self, position: int, *, view: str | None = None) -> Path:
         """Name the file of a record.
 
         Args:
             position: Which record.
+            view: Another picture of the record, `mask`, or None for the image.
 
         Returns:
             The file's path.
 
         Raises:
+            ConfigError: if there is no such view.
             DataError: if the set has no files.
         """
-        if self.root is None:
-            raise DataError("'data' must have files, got images in memory")
-        return self.root / str(self.frame["id"].iloc[position])
+        return self._root() / str(self.frame[self._column(view)].iloc[position])
 
-    def pixels(self, position: int, spec: ImageSpec) -> NDArray[np.uint8]:
+    def original(self, position: int, *, view: str | None = None) -> NDArray[Any]:
+        """Decode one image as it is.
+
+        Args:
+            position: Which record.
+            view: Another picture of the record, or None.
+
+        Returns:
+            Pixels (height, width, 1 or 3), upright: uint8, or uint16 or float32 for deeper images.
+        """
+        if self.arrays is not None and view is None:
+            image: NDArray[Any] = self.arrays[position]
+            return image if image.ndim == 3 else image[..., None]
+        return images.original(self.path(position, view=view))
+
+    def pixels(self, position: int, spec: ImageSpec, *, view: str | None = None) -> NDArray[Any]:
         """Decode one image into the form of a spec.
 
         Args:
             position: Which record.
             spec: The form.
+            view: Another picture of the record, `mask`, or None. Of a mask the pixels say how
+                much of each lies inside, from 0 to 255.
 
         Returns:
-            Pixels (height, width, channels).
+            Pixels (height, width, channels) from 0 to the spec's highest level; 1 channel for masks.
         """
-        if self.arrays is not None:
+        if view == MASK:
+            return self.mask(position, spec)[..., None]
+        if self.arrays is not None and view is None:
             return images.decode(self.arrays[position], spec)
-        return images.read(self.path(position), spec)
+        return images.read(self.path(position, view=view), spec)
+
+    def original_mask(self, position: int) -> NDArray[np.bool_] | None:
+        """Read the mask of a record as it is.
+
+        Args:
+            position: Which record.
+
+        Returns:
+            Where the region of interest is, (height, width) of the upright image; None where
+            the record has no mask.
+        """
+        if MASK not in self.frame or not self.frame[MASK].iloc[position]:
+            return None
+        from imgcls.data import masks
+
+        header = images.header(self.path(position))
+        return masks.read_mask(self.path(position, view=MASK), threshold=self.mask_threshold, header=header)
+
+    def mask(self, position: int, spec: ImageSpec) -> NDArray[np.uint8]:
+        """Bring the mask of a record through the geometry of its image.
+
+        Args:
+            position: Which record.
+            spec: The form of the images.
+
+        Returns:
+            How much of each pixel lies inside, (height, width) from 0 to 255; zeros where the
+            record has no mask.
+        """
+        from imgcls.data import masks
+
+        found = self.original_mask(position)
+        return np.zeros(spec.size, np.uint8) if found is None else masks.fit_mask(found, spec)
 
     def subset(self, positions: ArrayLike) -> Dataset:
         """Keep some records; classes and the positive class stay.
@@ -338,16 +334,22 @@ class Dataset:
                 repeated or out of range.
         """
         chosen = arguments.positions(positions, len(self))
-        arrays = None if self.arrays is None else self.arrays[chosen]
-        rows = None if self.rows is None else self.rows[chosen]
-        frame = self.frame.iloc[chosen].reset_index(drop=True)
-        return attrs.evolve(self, frame=frame, arrays=arrays, rows=rows, source=None)
+        return attrs.evolve(
+            self,
+            frame=self.frame.iloc[chosen].reset_index(drop=True),
+            arrays=None if self.arrays is None else memory.chosen(self.arrays, chosen),
+            sizes=None if self.sizes is None else self.sizes[:, chosen],
+            rows=None if self.rows is None else self.rows[chosen],
+            source=None,
+        )
 
-    def sample(self, n: int, *, seed: int = 0) -> Dataset:
+    def sample(self, n: int, *, stratified: bool = False, seed: int = 0) -> Dataset:
         """Keep `n` records chosen by chance.
 
         Args:
             n: How many, at most all.
+            stratified: Whether each class keeps its share, and at least one record while `n`
+                allows it; of several labels, each combination.
             seed: The seed of the choice.
 
         Returns:
@@ -356,9 +358,12 @@ class Dataset:
         Raises:
             DataError: if there are fewer records.
         """
-        if not isinstance(n, int | np.integer) or not 0 < n <= len(self):
+        if not isinstance(n, int | np.integer) or isinstance(n, bool) or not 0 < n <= len(self):
             raise DataError(f"'n' must be from 1 to {len(self)}, got {n!r}")
-        return self.subset(np.sort(generator(seed, "sample").choice(len(self), size=n, replace=False)))
+        rng = generator(seed, "sample")
+        if stratified:
+            return self.subset(np.sort(_stratified(self.frame["label"], n, rng)))
+        return self.subset(np.sort(rng.choice(len(self), size=n, replace=False)))
 
     def relabel(self, names: Mapping[str, str], *, positive: str | int | None = None) -> Dataset:
         """Rename or merge classes.
@@ -380,8 +385,9 @@ class Dataset:
         wanted = arguments.class_name("positive", positive)
         if wanted is None and self.positive_given and self.positive is not None and len(order) == 2:
             wanted = new[self.positive]
-        frame = self.frame.assign(label=[new[label] for label in self.frame["label"]])
-        chosen, given = naming.positive_class(frame["label"], order, wanted), wanted is not None
+        frame = self.frame.assign(label=labels.renamed(self.frame["label"], new, multilabel=self.multilabel))
+        chosen = naming.positive_class(frame["label"], order, wanted, multilabel=self.multilabel)
+        given = wanted is not None
         return attrs.evolve(self, frame=frame, classes=order, positive=chosen, positive_given=given, source=None)
 
     def counts(self) -> dict[str, int]:
@@ -390,8 +396,29 @@ class Dataset:
         Returns:
             The counts by class, in the order of `classes`.
         """
-        return dict(zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)).tolist(), strict=True))
+        several = self.multilabel
+        found = self.labels.sum(axis=0) if several else np.bincount(self.labels, minlength=len(self.classes))
+        return dict(zip(self.classes, found.tolist(), strict=True))
 
 
-def _named(classes: Any, positive: Any) -> dict[str, Any]:
-    return {"classes": arguments.class_names(classes), "positive": arguments.class_name("positive", positive)}
+def _distinct(column: pd.Series[str], *, multilabel: bool) -> list[str]:
+    found = column.unique().tolist()
+    if not multilabel:
+        return found
+    return sorted({name for entry in found for name in entry.split(labels.SEPARATOR) if name})
+
+
+# Largest remainders: each class gets the whole part of its share, then the largest fractions one more.
+def _stratified(column: pd.Series[str], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    import pandas as pd
+
+    found, distinct = pd.factorize(column, sort=True)
+    counts = np.bincount(found)
+    shares = n * counts / counts.sum()
+    takes = np.maximum(np.floor(shares), 1 if n >= len(distinct) else 0).astype(np.int64)
+    while takes.sum() > n:
+        takes[np.argmax(takes - shares)] -= 1
+    for index in np.argsort(-(shares - takes), kind="stable")[: n - takes.sum()]:
+        takes[index] += 1
+    parts = [rng.choice(np.flatnonzero(found == k), size=take, replace=False) for k, take in enumerate(takes)]
+    return np.concatenate(parts)

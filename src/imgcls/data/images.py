@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgcls.core.errors import DecodeError
+from imgcls.data import deep, dicom, headers
+from imgcls.data.deep import Deep
+from imgcls.data.fitting import padded, placement, resized
+from imgcls.data.headers import Header, named
 from imgcls.data.spec import ImageSpec
 
 if TYPE_CHECKING:
     from PIL import Image
+    from PIL.ImageFile import ImageFile
 
-__all__ = ["EXTENSIONS", "decode", "fit", "original", "read"]
+__all__ = ["EXTENSIONS", "Header", "decode", "from_pillow", "header", "original", "pixels", "read"]
 
 #: File names that readers of folders take for images.
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-
-#: Formats that may be decoded; a file is judged by its content, not by its name.
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-
-#: Larger images are refused from their header: a file of 31 kB can hold 16000 x 16000 pixels.
-_MAX_PIXELS = 64_000_000
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".dcm", ".dicom"})
 
 
-def read(path: Path, spec: ImageSpec) -> NDArray[np.uint8]:
+def read(path: Path, spec: ImageSpec) -> NDArray[Any]:
     """Decode an image file and bring it to the form of a spec.
 
     Args:
@@ -36,107 +35,142 @@ def read(path: Path, spec: ImageSpec) -> NDArray[np.uint8]:
         spec: The form.
 
     Returns:
-        Pixels (height, width, channels) from 0 to 255.
+        Pixels (height, width, channels) from 0 to the highest level, of the type of the spec.
     """
-    with _named(path):
+    with named(f"image {str(path)!r}"):
         # A JPEG is decoded at the smallest of its own scales that is at least twice the wanted size.
-        return fit(_opened(path, draft=2 * max(spec.size)), spec)
+        picture, whole = _picture(path, draft=2 * max(spec.size))
+        return deep.fit(picture, spec) if isinstance(picture, Deep) else _fit(picture, spec, whole=whole)
 
 
-def original(path: Path) -> NDArray[np.uint8]:
+def original(path: Path) -> NDArray[Any]:
     """Decode an image file at its own size.
 
     Args:
         path: The file.
 
     Returns:
-        Pixels (height, width, 1 or 3) from 0 to 255, upright.
+        Pixels (height, width, 1 or 3) as in the file, upright: uint8 from 0 to 255, and for deeper
+        images uint16 or float32 (those of DICOM after its rescaling).
     """
-    with _named(path):
-        image = _opened(path)
-        spec = ImageSpec(size=(image.height, image.width), channels=1 if image.mode in {"1", "L"} else 3)
-        return fit(image, spec)
+    with named(f"image {str(path)!r}"):
+        return pixels(path)
 
 
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise DecodeError(f"image {str(path)!r} must exist, got no such file") from None
-    except DecodeError:
-        raise
-    except Exception as error:  # a damaged file makes the decoders fail in any way
-        raise DecodeError(f"image {str(path)!r} must be readable, got {_why(error, path)}") from None
+def header(path: Path) -> Header:
+    """Read the header of an image file, without decoding it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The header. What `read` refuses for its form, size, frames or mode is refused here too.
+    """
+    with named(f"image {str(path)!r}"), _opened(path) as (stream, image):
+        return dicom.header(stream) if image is None else headers.of_image(image, stream)
 
 
-def _opened(path: Path, *, draft: int | None = None) -> Image.Image:
-    from PIL import Image, ImageOps
+def decode(array: NDArray[Any], spec: ImageSpec) -> NDArray[Any]:
+    """Bring an image in memory to the form of a spec.
 
-    with Image.open(path, formats=_FORMATS) as image:
-        _refuse(image, path)
+    Args:
+        array: Pixels (height, width) or (height, width, 1 or 3), uint8, uint16 or float32.
+        spec: The form.
+
+    Returns:
+        Pixels (height, width, channels) from 0 to the highest level, of the type of the spec.
+
+    Raises:
+        DecodeError: if it is of another type, or a deep one and the spec has no range.
+    """
+    from PIL import Image
+
+    with named("image in memory"):
+        if array.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)}:
+            raise DecodeError(f"must be uint8, uint16 or float32, got {array.dtype}; convert it")
+        if array.dtype != np.uint8:
+            return deep.fit(Deep(stored=array[..., None] if array.ndim == 2 else array), spec)
+        image = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+        return _fit(image, spec, whole=image.size)
+
+
+def pixels(path: Path) -> NDArray[Any]:
+    """Do what `original` does, for callers that put the file's name before an error themselves.
+
+    Args:
+        path: The file.
+
+    Returns:
+        As `original`.
+    """
+    picture, _ = _picture(path)
+    return deep.values(picture) if isinstance(picture, Deep) else from_pillow(picture)
+
+
+def from_pillow(image: Image.Image) -> NDArray[Any]:
+    """Give the pixels of an image of Pillow, as it lies in memory.
+
+    Args:
+        image: Decoded.
+
+    Returns:
+        Pixels (height, width, 1 or 3): uint8, and for deeper images uint16 or float32.
+
+    Raises:
+        DecodeError: if it is neither grey, RGB nor palette.
+    """
+    headers.check_mode(image.mode)
+    if image.mode.startswith(("I", "F")):
+        return deep.values(Deep(stored=np.asarray(image)[..., None]))
+    found = np.asarray(_coloured(image, channels=1 if image.mode in {"1", "L", "LA", "La"} else 3))
+    return found if found.ndim == 3 else found[..., None]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, ImageFile | None]]:
+    with path.open("rb") as stream:
+        form = headers.form_of(stream, path.suffix)
+        yield stream, None if form == "DICOM" else headers.opened(stream, form)
+
+
+def _picture(path: Path, *, draft: int | None = None) -> tuple[Image.Image | Deep, tuple[int, int]]:
+    """Decode a file.
+
+    Args:
+        path: The file.
+        draft: A JPEG may be decoded smaller, as long as both sides keep this size.
+
+    Returns:
+        The image, upright, and its width and height in the file, upright.
+    """
+    from PIL import ImageOps
+
+    with _opened(path) as (stream, image):
+        found = dicom.header(stream) if image is None else headers.of_image(image, stream)
+        whole = found.width, found.height
+        if image is None:
+            return dicom.picture(stream), whole
+        if deep.is_deep(found):
+            return deep.loaded(image, found, path), whole
         if draft is not None:
             image.draft(None, (draft, draft))
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-        return image
+        return image, whole
 
 
-def _refuse(image: Image.Image, path: Path) -> None:
-    width, height = image.size
-    if width * height > _MAX_PIXELS:
-        limit = f"at most {_MAX_PIXELS // 10**6} megapixels"
-        raise DecodeError(f"image {str(path)!r} must have {limit}, got {width} x {height}; cut it into tiles")
-    if image.mode.startswith(("I", "F")):
-        got = f"got mode {image.mode!r}; scale it to 8 bits first"
-        raise DecodeError(f"image {str(path)!r} must have 8 bits a channel, {got}")
+def _fit(image: Image.Image, spec: ImageSpec, *, whole: tuple[int, int]) -> NDArray[Any]:
+    place = placement(*whole, spec)
+    found = resized(_coloured(image, channels=spec.channels), place, whole=whole)
+    fitted = padded(found, place, spec, fill=spec.fill)
+    return fitted if spec.bits == 8 else fitted * np.uint16(257)  # 255 becomes 65535
 
 
-def _why(error: Exception, path: Path) -> str:
-    if path.is_file() and path.stat().st_size == 0:
-        return "an empty file"
-    text = str(error)
-    return "no image of a known format" if text.startswith("cannot identify") else f"an error: {text}"
-
-
-def decode(array: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
-    """Bring an image in memory to the form of a spec.
-
-    Args:
-        array: Pixels (height, width) or (height, width, 1 or 3).
-        spec: The form.
-
-    Returns:
-        Pixels (height, width, channels) from 0 to 255.
-    """
+def _coloured(image: Image.Image, *, channels: int) -> Image.Image:
     from PIL import Image
 
-    flat = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
-    return fit(Image.fromarray(flat), spec)
-
-
-def fit(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
-    """Bring a decoded image into the channels and to the size of a spec.
-
-    Args:
-        image: The image, upright.
-        spec: The form.
-
-    Returns:
-        Pixels (height, width, channels) from 0 to 255.
-    """
-    from PIL import Image, ImageOps
-
     if image.has_transparency_data:  # what lies under transparent pixels was never meant to be seen
-        image = image.convert("RGBA")
+        premultiplied = {"La": "LA", "RGBa": "RGBA"}
+        image = image.convert(premultiplied.get(image.mode, image.mode)).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    coloured = image.convert("L" if spec.channels == 1 else "RGB")
-    height, width = spec.size
-    method = Image.Resampling[spec.interpolation.upper()]
-    if spec.fit == "letterbox":
-        fitted = ImageOps.pad(coloured, (width, height), method=method)
-    elif spec.fit == "crop":
-        fitted = ImageOps.fit(coloured, (width, height), method=method)
-    else:
-        fitted = coloured.resize((width, height), method)
-    return np.asarray(fitted, dtype=np.uint8).reshape(height, width, spec.channels)
+    return image.convert("L" if channels == 1 else "RGB")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from imgcls.core.errors import DataError, listing, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["class_order", "number_order", "positive_class", "text"]
+__all__ = ["class_order", "in_order", "positive_class", "text"]
+
+
+#: A whole number as it is written without need of more; `007` is a name.
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 
 
 def text(value: Any) -> str:
@@ -33,24 +37,29 @@ def text(value: Any) -> str:
     return str(int(value) if whole else value).strip()
 
 
-def number_order(labels: ArrayLike) -> list[str] | None:
-    """Order labels that are numbers by their value; as words, 10 would come before 2.
+def in_order(names: Iterable[str]) -> list[str]:
+    """Order names: whole numbers by value, since as words 10 comes before 2; else alphabetically.
 
     Args:
-        labels: Labels (N,).
+        names: The names.
 
     Returns:
-        The classes, or None where labels are words.
+        The names in order.
+
+    Examples:
+        >>> in_order(["10", "2"]), in_order(["10", "2", "x"]), in_order(["02", "10"])
+        (['2', '10'], ['10', '2', 'x'], ['02', '10'])
     """
-    found = np.asarray(labels)
-    return [str(label) for label in np.unique(found)] if found.dtype.kind in "iu" else None
+    found = sorted(names)
+    numbers = all(_WHOLE.fullmatch(name) for name in found)
+    return sorted(found, key=int) if numbers else found
 
 
-def class_order(labels: pd.Series[str], classes: Sequence[str] | None) -> tuple[str, ...]:
+def class_order(labels: Iterable[str], classes: Sequence[str] | None) -> tuple[str, ...]:
     """Decide the order of the classes.
 
     Args:
-        labels: The label of each record.
+        labels: The distinct labels.
         classes: The order that the user wants, or None.
 
     Returns:
@@ -59,7 +68,7 @@ def class_order(labels: pd.Series[str], classes: Sequence[str] | None) -> tuple[
     Raises:
         DataError: if a label is not among the classes, or a class is named twice.
     """
-    found = sorted(labels.unique())
+    found = in_order(labels)
     if classes is None:
         return tuple(found)
     order = tuple(classes)
@@ -73,13 +82,16 @@ def class_order(labels: pd.Series[str], classes: Sequence[str] | None) -> tuple[
     return order
 
 
-def positive_class(labels: pd.Series[str], classes: Sequence[str], positive: str | None) -> str | None:
+def positive_class(
+    labels: pd.Series[str], classes: Sequence[str], positive: str | None, *, multilabel: bool = False
+) -> str | None:
     """Decide the class of sensitivity, average precision and thresholds.
 
     Args:
         labels: The label of each record.
         classes: The classes in order.
         positive: What the user wants, or None.
+        multilabel: Whether a record may have several labels.
 
     Returns:
         The user's class; without it, the rarer of two (the second where they tie); None
@@ -90,9 +102,10 @@ def positive_class(labels: pd.Series[str], classes: Sequence[str], positive: str
     """
     if positive is not None and positive not in classes:
         raise DataError(f"'positive' must be a class, got {positive!r}; {nearest(positive, classes)}")
-    if len(classes) != 2:
+    if len(classes) != 2 or multilabel:
         if positive is not None:
-            raise DataError(f"'positive' must be left out unless there are two classes, got {len(classes)}")
+            got = "several labels a record" if multilabel else f"{len(classes)}"
+            raise DataError(f"'positive' must be left out unless there are two classes, got {got}")
         return None
     first = int((labels == classes[0]).sum())
     return positive or (classes[0] if first < len(labels) - first else classes[1])

@@ -1,364 +1,442 @@
-"""From folders, tables and arrays to a frame of records: id, label and where known group and split."""
+"""The ways to make a set: from folders, tables, lists, file names, arrays and other libraries' datasets."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
+import attrs
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from imgcls.core.errors import ConfigError, DataError, listing
-from imgcls.data.images import EXTENSIONS
-from imgcls.data.naming import text
+from imgcls.core.errors import ConfigError
+from imgcls.core.options import rejected
+from imgcls.data import arguments, folders, foreign, memory, tables
+from imgcls.data.columns import MASK, Columns, is_pattern, view_column
+from imgcls.data.records import Records, to_records
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from os import PathLike
 
-__all__ = [
-    "array_records",
-    "file_facts",
-    "folder",
-    "pixels",
-    "places",
-    "records",
-    "table",
-    "to_pandas",
-]
+__all__ = ["Readers"]
 
-#: The columns of a record that mean something.
-_ROLES = ("id", "label", "group", "split")
-
-#: Names of folders and of values in a split column, and the split they stand for.
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-
-#: What stands for the bytes of a file name that is not UTF-8.
-_NO_TEXT = re.compile("[\ud800-\udfff]")
+#: Gray value above which a pixel of a mask lies inside, of 0 to 255.
+_MASK_THRESHOLD = 127
 
 
-def folder(root: Path, group: str | None) -> pd.DataFrame:
-    """List the images of class folders.
+class Readers:
+    """The `from_` methods of a set; each makes records and hands them to one maker."""
 
-    Args:
-        root: The folder.
-        group: A regular expression for the group, or None.
+    @classmethod
+    @abstractmethod
+    def _made(cls, records: Records, *, classes: Any, positive: Any, **fields: Any) -> Self:
+        """Decide the classes and make the set."""
 
-    Returns:
-        Records ordered by path.
+    @classmethod
+    def from_folder(
+        cls,
+        root: str | PathLike[str],
+        *,
+        group: str | None = None,
+        mask: str | None = None,
+        mask_threshold: float = _MASK_THRESHOLD,
+        views: Mapping[str, str] | None = None,
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
+    ) -> Self:
+        """Read class folders: `root/class/image`, or `root/split/class/image`.
 
-    Raises:
-        DataError: if the folder is missing, holds no images, mixes layouts or has a file name
-            that is no text.
-    """
-    import pandas as pd
+        Args:
+            root: The folder. Images may lie at any depth below their class.
+            group: A regular expression searched in each path below `root` (with `/`);
+                its first group, or the whole match, names the record's group.
+            mask: A pattern of the masks' names with `<stem>` for the image's name without
+                extension: `<stem>_mask*` beside the image, or with a `/` a path below `root`,
+                where `<folder>` stands for the image's folder. Masks are no images of the set.
+            mask_threshold: The value above which a pixel of a mask lies inside.
+            views: Patterns like that of masks by names of other pictures of the same records.
+            classes: The classes in order; default is alphabetical, or by number.
+            positive: The class of sensitivity and thresholds; default is the rarer of two.
 
-    if not root.is_dir():
-        raise DataError(f"'root' must be an existing folder, got {str(root)!r}")
-    paths = sorted(_image_paths(root))
-    _refuse_no_text(paths)
-    tops = {path.split("/", 1)[0] for path in paths}
-    splits = {top for top in tops if text(top).lower() in _SPLITS}
-    split = bool(tops) and splits == tops
-    _refuse_mixed(paths, splits, tops - splits)
-    depth = 2 if split else 1
-    parts = [path.split("/") for path in paths]
-    loose = ["/".join(part) for part in parts if len(part) <= depth or not text(part[depth - 1])]
-    if not paths or loose:
-        layout = "split folders with class folders" if split else "class folders"
-        got = f"{listing(loose, limit=3)} outside of them" if loose else f"no images below {str(root)!r}"
-        raise DataError(f"'root' must hold {layout} of images, got {got}")
-    frame = pd.DataFrame({"id": paths, "label": [text(part[depth - 1]) for part in parts]})
-    if split:
-        frame["split"] = [_SPLITS[text(part[0]).lower()] for part in parts]
-    return _with_groups(frame, group)
+        Returns:
+            The set, with the splits `train`, `val` and `test` where the folders say so.
 
+        Raises:
+            ConfigError: if an option is of the wrong type.
+            DataError: if there are no images, a path does not match `group`, or an image has
+                several masks.
+        """
+        place, group = arguments.path("root", root), arguments.expression(group)
+        patterns = _patterns(mask, views)
+        source = {"from": "folder", "root": str(root), "group": group, "mask": mask, "views": views}
+        records = folders.from_class_folders(place, group=group, patterns=patterns)
+        options = {"classes": classes, "positive": positive, "mask_threshold": mask_threshold}
+        return cls._made(records, root=place, source=source, **options)
 
-# A class may be called 'train', but then its images lie right in it.
-def _refuse_mixed(paths: Sequence[str], splits: set[str], others: set[str]) -> None:
-    inner = {path.split("/", 1)[0] for path in paths if path.count("/") > 1}
-    if others and splits and splits <= inner:
-        raise DataError(
-            f"'root' must hold split folders or class folders, got both {listing(sorted(splits))} and "
-            f"{listing(sorted(others), limit=3)}; move the latter away"
+    @classmethod
+    def from_csv(  # noqa: PLR0913 (one option a role)
+        cls,
+        path: str | PathLike[str],
+        *,
+        root: str | PathLike[str] | None = None,
+        image: str = "image",
+        label: str | Sequence[str] = "label",
+        label_separator: str | None = None,
+        group: str | None = None,
+        split: str | None = None,
+        weight: str | None = None,
+        mask: str | None = None,
+        mask_threshold: float = _MASK_THRESHOLD,
+        views: Mapping[str, str] | None = None,
+        match: str = "path",
+        delimiter: str | None = None,
+        encoding: str = "utf-8",
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
+    ) -> Self:
+        """Read a table of images.
+
+        Args:
+            path: The file; `.tsv` files are separated by tabs, others by commas.
+            root: The folder that the image paths are below; default is the file's.
+            image: The column of image paths.
+            label: The column of labels, words or whole numbers; or several columns of 0 and 1
+                where a record may have several labels, or none.
+            label_separator: What stands between labels where one column holds several.
+            group: The column of groups, or a regular expression searched in each image path.
+            split: The column that says `train`, `val` or `test`.
+            weight: The column of the records' weights in the training loss, from 0 on.
+            mask: The column of masks (images or Pascal VOC boxes, `.xml`; empty for none), or a
+                pattern as in `from_folder`.
+            mask_threshold: The value above which a pixel of a mask lies inside.
+            views: Columns, or patterns, by names of other pictures of the same records.
+            match: `path`, or `stem`: images are named without folder or with any extension.
+            delimiter: What stands between columns; default is by the file's name.
+            encoding: The encoding of the file.
+            classes: The classes in order; default is alphabetical, or by number.
+            positive: The class of sensitivity and thresholds; default is the rarer of two.
+
+        Returns:
+            The set; other columns are kept in `frame`, with an underscore behind the names
+            of roles (`id`, `label`, `group`, `split`, `weight`, `mask`).
+
+        Raises:
+            ConfigError: if an option is of the wrong type.
+            DataError: if a column, a label or a file is missing, named with its row.
+        """
+        file = arguments.path("path", path)
+        place = file.parent if root is None else arguments.path("root", root)
+        columns = Columns(
+            image=image,
+            label=label,
+            label_separator=label_separator,
+            group=group,
+            split=split,
+            weight=weight,
+            mask=mask,
+            views=views,
         )
-
-
-def _image_paths(root: Path) -> Iterable[str]:
-    for place, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(place).relative_to(root).as_posix()
-        prefix = "" if below == "." else f"{below}/"
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122 (speed)
-                yield prefix + name
-
-
-def table(path: Path, *, columns: Mapping[str, str | None]) -> pd.DataFrame:
-    """Read a CSV or TSV file.
-
-    Args:
-        path: The file; `.tsv` means tabs.
-        columns: The columns that will be used, which are read as text.
-
-    Returns:
-        The table.
-
-    Raises:
-        DataError: if the file is missing or no table.
-    """
-    import pandas as pd
-
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    kinds = {name: str for name in columns.values() if name is not None}
-    try:
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=kinds,
-            encoding="utf-8-sig",
-            keep_default_na=False,
-            na_values=[""],
-            low_memory=False,
+        table, rows = tables.read_table(
+            file, words=columns.words(), delimiter=arguments.sign(delimiter), encoding=arguments.encoding(encoding)
         )
-    except OSError:
-        raise DataError(f"'path' must name an existing file, got {str(path)!r}") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"'path' must name a UTF-8 table, got {str(path)!r}; {error}") from None
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus fields for an index
-        raise DataError(f"'path' must name a table, got rows with more fields than the header in {str(path)!r}")
-    return frame
+        records = to_records(table, place, columns, stems=arguments.by_stem(match), rows=rows)
+        source = {"from": "csv", "path": str(path), "root": str(place), **attrs.asdict(columns)}
+        source |= {"match": match, "delimiter": delimiter, "encoding": encoding}
+        options = {"classes": classes, "positive": positive, "mask_threshold": mask_threshold}
+        return cls._made(records, root=place, source=source, **_order(columns, options))
 
+    @classmethod
+    def from_frame(  # noqa: PLR0913
+        cls,
+        frame: Any,
+        *,
+        root: str | PathLike[str] = ".",
+        image: str = "image",
+        label: str | Sequence[str] = "label",
+        label_separator: str | None = None,
+        group: str | None = None,
+        split: str | None = None,
+        weight: str | None = None,
+        mask: str | None = None,
+        mask_threshold: float = _MASK_THRESHOLD,
+        views: Mapping[str, str] | None = None,
+        match: str = "path",
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
+    ) -> Self:
+        """Take a data frame of pandas or polars, or a table of pyarrow.
 
-def to_pandas(frame: Any) -> pd.DataFrame:
-    """Turn a frame of pandas, polars or pyarrow into one of pandas.
+        Args:
+            frame: The frame; the other arguments are those of `from_csv`.
+            root: The folder that the image paths are below.
+            image: The column of image paths.
+            label: The column of labels, or several of 0 and 1.
+            label_separator: What stands between labels where one column holds several.
+            group: The column of groups, or a regular expression searched in each image path.
+            split: The column that says `train`, `val` or `test`.
+            weight: The column of the records' weights in the training loss.
+            mask: The column of masks, or a pattern.
+            mask_threshold: The value above which a pixel of a mask lies inside.
+            views: Columns, or patterns, of other pictures by name.
+            match: `path`, or `stem`.
+            classes: The classes in order; default is alphabetical, or by number.
+            positive: The class of sensitivity and thresholds; default is the rarer of two.
 
-    Args:
-        frame: The frame.
+        Returns:
+            The set.
 
-    Returns:
-        A copy.
+        Raises:
+            ConfigError: if an option is of the wrong type.
+            DataError: if a column, a label or a file is missing, named with its position from 0.
+        """
+        place = arguments.path("root", root)
+        columns = Columns(
+            image=image,
+            label=label,
+            label_separator=label_separator,
+            group=group,
+            split=split,
+            weight=weight,
+            mask=mask,
+            views=views,
+        )
+        records = to_records(tables.to_pandas(frame), place, columns, stems=arguments.by_stem(match))
+        options = {"classes": classes, "positive": positive, "mask_threshold": mask_threshold}
+        return cls._made(records, root=place, **_order(columns, options))
 
-    Raises:
-        DataError: if it is no frame.
-    """
-    import pandas as pd
+    @classmethod
+    def from_lines(
+        cls,
+        path: str | PathLike[str],
+        *,
+        root: str | PathLike[str],
+        name: str = "%06d.jpg",
+        first: int = 1,
+        group: str | None = None,
+        encoding: str = "utf-8",
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
+    ) -> Self:
+        """Read a text with one label a line; the number of the line names the image.
 
-    library = type(frame).__module__.split(".")[0]
-    if isinstance(frame, pd.DataFrame):
-        return frame.reset_index(drop=True)
-    if library == "polars":
-        return pd.DataFrame(frame.to_dict(as_series=False))
-    if library == "pyarrow":
-        return pd.DataFrame(frame.to_pydict())
-    raise DataError(f"'frame' must be a frame of pandas, polars or pyarrow, got {type(frame).__name__}")
+        Args:
+            path: The text file, without header.
+            root: The folder of the images.
+            name: The path of an image below `root` with a place for its number.
+            first: The number of the first line's image.
+            group: A regular expression searched in each image path.
+            encoding: The encoding of the file.
+            classes: The classes in order; default is alphabetical, or by number.
+            positive: The class of sensitivity and thresholds; default is the rarer of two.
 
+        Returns:
+            The set.
 
-def records(
-    frame: pd.DataFrame, root: Path, columns: Mapping[str, str | None], rows: NDArray[np.int64] | None = None
-) -> pd.DataFrame:
-    """Turn a table into records and check that every label and file is there.
+        Raises:
+            ConfigError: if an option is of the wrong type.
+            DataError: if a line is empty, an image is missing, or there are more images than lines.
+        """
+        file, place = arguments.path("path", path), arguments.path("root", root)
+        if not isinstance(first, int) or isinstance(first, bool) or first < 0:
+            raise rejected("first", "be a whole number of at least 0", first)
+        if not isinstance(name, str):
+            raise rejected("name", "be a path with a place for a number", name)
+        lines = tables.read_lines(file, encoding=arguments.encoding(encoding))
+        records = folders.from_lines(lines, root=place, name=name, first=first, group=arguments.expression(group))
+        source = {"from": "lines", "path": str(path), "root": str(root), "name": name, "first": first, "group": group}
+        source |= {"encoding": encoding}
+        return cls._made(records, root=place, source=source, classes=classes, positive=positive)
 
-    Args:
-        frame: The table.
-        root: The folder that the images are below.
-        columns: The columns of `image`, `label`, `group` and `split`; the group may be a
-            regular expression.
-        rows: The row of each record in its file, (N,), for messages.
+    @classmethod
+    def from_names(
+        cls,
+        root: str | PathLike[str],
+        *,
+        pattern: str,
+        mask: str | None = None,
+        mask_threshold: float = _MASK_THRESHOLD,
+        views: Mapping[str, str] | None = None,
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
+    ) -> Self:
+        r"""Read the labels from the names of the images.
 
-    Returns:
-        The records with the table's other columns.
+        Args:
+            root: The folder, searched at any depth.
+            pattern: A regular expression searched in each path below `root`, with named groups
+                `label` and, if wanted, `group` and `split`, such as
+                `(?P<group>person\d+)_(?P<label>bacteria|virus)`.
+            mask: A pattern of the masks' names, as in `from_folder`.
+            mask_threshold: The value above which a pixel of a mask lies inside.
+            views: Patterns by names of other pictures of the same records.
+            classes: The classes in order; default is alphabetical, or by number.
+            positive: The class of sensitivity and thresholds; default is the rarer of two.
 
-    Raises:
-        DataError: if a column, label, group or file is missing, or an image appears twice.
-    """
-    names = {role: name for role, name in columns.items() if name is not None}
-    pattern = names.pop("group") if _is_pattern(names.get("group"), frame) else None
-    for role, name in names.items():
-        if name not in frame.columns:
-            raise DataError(f"'{role}' must name a column, got {name!r}; the table has {listing(frame.columns)}")
-    if frame.empty:
-        raise DataError("the table must have records, got none")
-    _refuse_no_text(map(str, frame[names["image"]]))
-    _refuse_gaps(frame, names, rows)
-    found = {"id": frame[names["image"]].astype(str).map(_posix)}
-    found |= {role: frame[names[role]].map(text) for role in ("label", "group", "split") if role in names}
-    rest = frame.drop(columns=list(dict.fromkeys(names.values())))
-    made = rest.rename(columns={name: f"{name}_" for name in _ROLES}).assign(**found)
-    made = made[[*found, *(name for name in made.columns if name not in found)]]
-    _refuse_ids(made["id"], rows)
-    file_facts(root, made["id"], rows)
-    return _with_groups(_with_splits(made), pattern)
+        Returns:
+            The set.
 
+        Raises:
+            ConfigError: if an option is of the wrong type, or the expression has no `label`.
+            DataError: if there are no images, or one does not match.
+        """
+        place = arguments.path("root", root)
+        if not isinstance(pattern, str):
+            raise rejected("pattern", "be a regular expression as text", pattern)
+        records = folders.from_names(place, pattern=pattern, patterns=_patterns(mask, views))
+        source = {"from": "names", "root": str(root), "pattern": pattern, "mask": mask, "views": views}
+        options = {"classes": classes, "positive": positive, "mask_threshold": mask_threshold}
+        return cls._made(records, root=place, source=source, **options)
 
-def _is_pattern(group: str | None, frame: pd.DataFrame) -> bool:
-    return group is not None and group not in frame.columns and any(sign in group for sign in r"\()[]+*?^$|")
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: ArrayLike | Sequence[ArrayLike],
+        labels: ArrayLike,
+        *,
+        groups: ArrayLike | None = None,
+        splits: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
+    ) -> Self:
+        """Take images that are in memory already.
 
+        Args:
+            arrays: Images (N, height, width) or (N, height, width, 1 or 3), uint8 or uint16; or a
+                list of such images of several shapes.
+            labels: Labels (N,): words or whole numbers. Where `classes` are given and hold
+                every number as text, the numbers are names; else they index `classes`. Or 0 and
+                1 of K classes (N, K), where a record may have several labels.
+            groups: Groups (N,).
+            splits: `train`, `val` or `test` of each record (N,).
+            weights: Weights of the records in the training loss (N,), from 0 on.
+            classes: The classes in order; default is alphabetical or by number.
+            positive: The class of sensitivity and thresholds; default is the rarer of two.
 
-def _posix(path: str) -> str:
-    return PurePosixPath(path.replace("\\", "/")).as_posix()  # './a' and 'a' are one image
+        Returns:
+            The set; ids are the positions.
 
+        Raises:
+            ConfigError: if an option is of the wrong type.
+            DataError: if shapes or types do not fit.
+        """
+        names = arguments.class_names(classes)
+        given = np.asarray(labels)
+        if names is None and given.ndim == 2:
+            names = [str(index) for index in range(given.shape[1])]
+        records = memory.from_arrays(arrays, given, groups=groups, splits=splits, weights=weights, classes=names)
+        return cls._made(records, classes=names, positive=positive)
 
-def _refuse_gaps(frame: pd.DataFrame, names: Mapping[str, str], rows: NDArray[np.int64] | None = None) -> None:
-    for role, name in names.items():
-        values = frame[name]
-        empty = np.flatnonzero(values.isna().to_numpy() | (values.map(text).astype(str) == "").to_numpy())
-        if len(empty):
-            where = f"column {name!r} of {places(empty, rows)}"
-            raise DataError(f"'{role}' must be filled in every row, got nothing in {where}")
+    @classmethod
+    def from_npz(
+        cls,
+        path: str | PathLike[str],
+        *,
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
+    ) -> Self:
+        """Read an npz file, such as those of MedMNIST with their official splits.
 
+        Args:
+            path: A file with `train_images`, `train_labels` and so on for `val` and `test`; or with
+                `images`, `labels` and, if wanted, `groups`, `splits` and `weights`.
+            classes: The classes in order, which numbers as labels index.
+            positive: The class of sensitivity and thresholds; default is the rarer of two.
 
-def places(positions: Iterable[int], rows: NDArray[np.int64] | None) -> str:
-    """Say where records stand.
+        Returns:
+            The set, its images in memory.
 
-    Args:
-        positions: Their positions in the set.
-        rows: The row of each record of the set in its file, (N,), or None.
+        Raises:
+            ConfigError: if an option is of the wrong type.
+            DataError: if the file is missing, holds something else, or shapes or types do not fit.
+        """
+        parts = dict(memory.npz_parts(arguments.path("path", path)))
+        made = cls.from_arrays(parts.pop("arrays"), parts.pop("labels"), **parts, classes=classes, positive=positive)
+        return made._sourced({"from": "npz", "path": str(path), "classes": classes, "positive": positive})
 
-    Returns:
-        The rows of the file as a spreadsheet counts them, or the positions from 0.
+    @abstractmethod
+    def _sourced(self, source: Mapping[str, Any]) -> Self:
+        """Note how the set can be read again."""
 
-    Examples:
-        >>> places([0, 3], None), places([0], np.array([2, 3]))
-        ('records 0, 3', 'row 2')
-    """
-    numbers = [str(position if rows is None else rows[position]) for position in positions]
-    shown = ", ".join(numbers[:5]) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
-    return ("record" if rows is None else "row") + ("s" if len(numbers) > 1 else "") + f" {shown}"
+    @classmethod
+    def from_torch(
+        cls,
+        dataset: Any,
+        *,
+        image: str | None = None,
+        label: str | None = None,
+        group: str | None = None,
+        classes: Sequence[str | int] | None = None,
+        positive: str | int | None = None,
+    ) -> Self:
+        """Take a dataset of torchvision or Hugging Face.
 
+        Args:
+            dataset: A torchvision dataset without transforms, a Hugging Face `Dataset`, or
+                anything of a length whose items are pairs of image and label. Several by the
+                names `train`, `val` and `test` become one set with these splits.
+            image: The column of images (Hugging Face); default is the only one.
+            label: The column of labels (Hugging Face); default is the only one of class labels.
+            group: The column of groups (Hugging Face).
+            classes: The classes in order; default is the dataset's order.
+            positive: The class of sensitivity and thresholds; default is the rarer of two.
 
-def _refuse_ids(ids: pd.Series[str], rows: NDArray[np.int64] | None) -> None:
-    twice = np.flatnonzero(ids.duplicated().to_numpy())
-    if len(twice):
-        raise DataError(f"each image must appear once, got {ids.iloc[twice[0]]!r} again in {places(twice, rows)}")
-    bad = [i for i, path in enumerate(ids) if path.startswith("/") or ".." in path.split("/") or "\0" in path]
-    if bad:
-        raise DataError(f"image paths must stay below 'root', got {ids.iloc[bad[0]]!r} in {places(bad, rows)}")
+        Returns:
+            The set. Images of an `ImageFolder` are read from their files, others from the
+            dataset whenever they are needed.
 
-
-def _refuse_no_text(ids: Iterable[str]) -> None:
-    odd = [path for path in ids if _NO_TEXT.search(path)]
-    if odd:
-        raise DataError(f"names of images must be UTF-8, got {listing(odd, limit=3)}; rename the files")
-
-
-def file_facts(root: Path, ids: Iterable[str], rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """Look at every file without opening it.
-
-    Args:
-        root: The folder.
-        ids: Paths below it, (N,).
-        rows: The row of each record in its file, (N,), for the message.
-
-    Returns:
-        Size in bytes and time of change in nanoseconds, (2, N).
-
-    Raises:
-        DataError: if files are missing, named with their places.
-    """
-    facts, missing = [], []
-    for position, name in enumerate(ids):
-        try:
-            status = os.stat(os.path.join(root, name))  # noqa: PTH116, PTH118 (a million of them)
-        except OSError:
-            missing.append((position, name))
+        Raises:
+            ConfigError: if an option is of the wrong type.
+            DataError: if it is no such dataset, or one that changes its images.
+        """
+        if isinstance(dataset, Mapping):
+            parts = {
+                name: foreign.take_over(part, image=image, label=label, group=group) for name, part in dataset.items()
+            }
+            taken = foreign.together(parts)
         else:
-            facts.append((status.st_size, status.st_mtime_ns))
-    if missing:
-        where = places((position for position, _ in missing), rows)
-        names = listing((name for _, name in missing), limit=3)
-        raise DataError(f"images must exist below {str(root)!r}, got no {names} ({where}); correct 'root' or the paths")
-    return np.array(facts, dtype=np.int64).reshape(-1, 2).T
+            taken = foreign.take_over(dataset, image=image, label=label, group=group)
+        order = taken.classes if classes is None else classes
+        return cls._made(taken.records, classes=order, positive=positive, root=taken.root)
+
+    @classmethod
+    def from_config(cls, options: Mapping[str, Any]) -> Self:
+        """Read a set from the `data:` part of a configuration.
+
+        Args:
+            options: `from:` (`folder`, `csv`, `lines`, `names` or `npz`) and the options of that reader.
+
+        Returns:
+            The set.
+
+        Raises:
+            ConfigError: if the reader or an option is unknown.
+        """
+        known: dict[str, tuple[Callable[..., Any], str]] = {
+            "folder": (cls.from_folder, "root"),
+            "csv": (cls.from_csv, "path"),
+            "lines": (cls.from_lines, "path"),
+            "names": (cls.from_names, "root"),
+            "npz": (cls.from_npz, "path"),
+        }
+        reader, first, rest = arguments.source(options, known)
+        made: Self = reader(first, **rest)
+        return made
 
 
-def _with_splits(frame: pd.DataFrame) -> pd.DataFrame:
-    if "split" not in frame:
-        return frame
-    unknown = sorted(set(frame["split"].str.lower()) - set(_SPLITS))
-    if unknown:
-        raise DataError(f"'split' must say train, val or test, got {listing(unknown)}")
-    return frame.assign(split=frame["split"].str.lower().map(_SPLITS))
+# Columns of 0 and 1 are the classes, in their order.
+def _order(columns: Columns, options: dict[str, Any]) -> dict[str, Any]:
+    if options["classes"] is None and isinstance(columns.label, tuple):
+        return options | {"classes": list(columns.label)}
+    return options
 
 
-def _with_groups(frame: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
-    if pattern is None:
-        return frame
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"'group' must be a regular expression, got {pattern!r}; {error}") from None
-    matches = [expression.search(path) for path in frame["id"]]
-    found = [text(match.group(min(expression.groups, 1)) or "") if match else "" for match in matches]
-    missed = [path for path, name in zip(frame["id"], found, strict=True) if not name]
-    if missed:
-        raise DataError(
-            f"'group' must match every path, got no match of {pattern!r} in {len(missed)} of {len(matches)}: "
-            f"{listing(missed, limit=3)}"
-        )
-    return frame.assign(group=found)
-
-
-def pixels(arrays: ArrayLike) -> NDArray[np.uint8]:
-    """Check images that are in memory.
-
-    Args:
-        arrays: Images (N, height, width) or (N, height, width, 1 or 3), uint8.
-
-    Returns:
-        The same as an array.
-
-    Raises:
-        DataError: if shape or type does not fit.
-    """
-    try:
-        found = np.asarray(arrays)
-    except ValueError:  # images of several sizes
-        raise DataError("'arrays' must have one shape for all images, got several; bring them to one size") from None
-    good = found.ndim == 3 or (found.ndim == 4 and found.shape[-1] in {1, 3})
-    if not good or 0 in found.shape:
-        raise DataError(f"'arrays' must have shape (N, height, width[, 1 or 3]), got {found.shape}")
-    if found.dtype != np.uint8:
-        raise DataError(f"'arrays' must be uint8, got {found.dtype}; scale the images to 0..255 first")
-    return found
-
-
-def array_records(
-    count: int, labels: ArrayLike, groups: ArrayLike | None, splits: ArrayLike | None, classes: Sequence[str] | None
-) -> pd.DataFrame:
-    """Make the records of images in memory.
-
-    Args:
-        count: How many images there are.
-        labels: Labels (N,); where `classes` are given, whole numbers are names if all of them
-            are among these, else they index them.
-        groups: Groups (N,), or None.
-        splits: Splits (N,), or None.
-        classes: The classes, or None.
-
-    Returns:
-        The records; ids are positions with leading zeros.
-
-    Raises:
-        DataError: if a length does not fit.
-    """
-    import pandas as pd
-
-    columns = {"label": _names(np.asarray(labels), classes)}
-    columns |= {"group": np.asarray(groups)} if groups is not None else {}
-    columns |= {"split": np.asarray(splits)} if splits is not None else {}
-    for name, values in columns.items():
-        if values.shape != (count,):
-            raise DataError(f"'{name}s' must have shape ({count},) like the images, got {values.shape}")
-    frame = pd.DataFrame({"id": [f"{number:06d}" for number in range(count)], **columns})
-    _refuse_gaps(frame, {name: name for name in columns})
-    return _with_splits(frame.assign(**{name: frame[name].map(text) for name in columns}))
-
-
-def _names(labels: NDArray[Any], classes: Sequence[str] | None) -> NDArray[Any]:
-    if classes is None or labels.dtype.kind not in "iu" or set(map(str, np.unique(labels))) <= set(classes):
-        return labels
-    if labels.size and (labels.min() < 0 or labels.max() >= len(classes)):
-        raise DataError(f"'labels' must index the {len(classes)} classes, got {labels.min()} to {labels.max()}")
-    return np.asarray(classes, dtype=object)[labels]
+def _patterns(mask: Any, views: Any) -> dict[str, str]:
+    columns = Columns(mask=mask, views=views)
+    named = {MASK: ("mask", columns.mask)} if columns.mask is not None else {}
+    named |= {view_column(view): (f"views.{view}", pattern) for view, pattern in columns.views.items()}
+    for option, pattern in named.values():
+        if not is_pattern(str(pattern)):
+            raise ConfigError(f"'{option}' must be a pattern with '<stem>', got {pattern!r}; such as '<stem>_mask*'")
+    return {column: str(pattern) for column, (_, pattern) in named.items()}

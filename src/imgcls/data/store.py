@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgcls.core.errors import DataError, DecodeError
-from imgcls.core.folders import cache_folder, hold, read_json, whole, write_json
+from imgcls.core.folders import hold, read_json, settle, write_json
 from imgcls.core.progress import progress
+from imgcls.data.cache import PARTIAL, check_room, store_folder
 from imgcls.data.dataset import Dataset
-from imgcls.data.readers import places
+from imgcls.data.files import places
 from imgcls.data.spec import ImageSpec
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "find_bad", "is_built", "open_store", "store_bytes", "unreadable"]
 
 #: Part of every key: raised when decoding or fitting changes, so that old stores are not used.
-_VERSION = 1
+_VERSION = 2
+
+#: Images between two notes of how far a store is; so many are decoded again after a kill.
+_BLOCK = 256
+
+#: Bytes of an image's checksum.
+_DIGEST = 16
+
+#: So many images are compared with their checksums whenever a store is opened.
+_SAMPLED = 8
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -33,96 +43,290 @@ class Store:
     """The decoded images of a set.
 
     Attributes:
-        images: Pixels (N, height, width, channels), uint8, read from disk as needed.
+        images: Pixels (N, height, width, channels), uint8 or uint16, read from disk as needed.
         spec: The form they were brought to.
+        bad: Why images could not be read, by position; their pixels are zeros.
         folder: Where they lie.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     spec: ImageSpec
+    bad: Mapping[int, str]
     folder: Path
 
+    def verify(self, positions: Sequence[int] | None = None) -> list[int]:
+        """Compare images with the checksums that were taken when they were decoded.
 
-def open_store(dataset: Dataset, spec: ImageSpec, *, folder: Path | None = None) -> Store:
+        Args:
+            positions: Which; None compares all.
+
+        Returns:
+            The positions of damaged images.
+        """
+        digests = np.load(self.folder / "digests.npy", allow_pickle=False)
+        chosen = range(len(self.images)) if positions is None else positions
+        return [p for p in chosen if p not in self.bad and digests[p].tobytes() != _digest(self.images[p])]
+
+
+def open_store(
+    dataset: Dataset,
+    spec: ImageSpec,
+    *,
+    view: str | None = None,
+    on_bad: str = "raise",
+    workers: int | None = None,
+    folder: Path | None = None,
+) -> Store:
     """Open the decoded images of a set; the first call decodes them in parallel threads.
 
     A store is known by the set's fingerprint, the files' times of change and the spec, so
-    a changed file makes a new one. Two processes that want the same store build it once.
+    a changed file makes a new one. Two processes that want the same store build it once, and a
+    process that was killed while it built is continued by the next one.
 
     Args:
         dataset: The set.
         spec: The form of the images; mean and std do not matter here.
+        view: Another picture of the records, `mask`, or None for the images.
+        on_bad: `raise` for unreadable images, or `skip`, which notes them in `Store.bad`.
+        workers: Threads that decode; None takes one a core.
         folder: Where stores are kept; default is `store` in the cache folder.
 
     Returns:
         The store.
 
     Raises:
-        DecodeError: if images cannot be read; up to ten are named, each with its row in the CSV
-            or TSV file, or its position from 0 where the set comes from none.
-        DataError: if the disk has no room.
+        DecodeError: if images cannot be read and `on_bad` is `raise`; up to ten are named, each
+            with its row in the CSV or TSV file, or its position from 0 where the set comes from none.
+        DataError: if the disk or the budget has no room, files changed since the set was opened,
+            or the store is damaged.
     """
-    key = _key(dataset, spec)
-    place = (folder or cache_folder() / "store") / key
+    place = (folder or store_folder()) / _key(dataset, spec, view)
+    job = _Job(dataset=dataset, spec=spec, view=view, place=place, workers=workers)
     with hold(place.with_suffix(".lock")):
         if not (place / "store.json").exists():
-            _build(dataset, spec, place)
-    facts = read_json(place / "store.json")
-    # Copy-on-write: torch wants memory that may be written; nobody writes, so it stays on disk.
-    images = np.load(place / "images.npy", mmap_mode="c", allow_pickle=False)
-    if list(images.shape) != facts["shape"]:
-        raise DataError(f"store {str(place)!r} must have shape {facts['shape']}, got {images.shape}; delete it")
-    return Store(images=images, spec=spec, folder=place)
+            _build(job)
+        facts = _try_again(job, read_json(place / "store.json"))
+    os.utime(place / "store.json")  # when it was used last, for `imgcls cache`
+    bad = {int(position): reason for position, reason in facts["bad"].items()}
+    if bad and on_bad == "raise":
+        raise unreadable(bad, dataset)
+    return _checked(Store(images=_mapped(place, facts), spec=spec, bad=bad, folder=place))
 
 
-def _key(dataset: Dataset, spec: ImageSpec) -> str:
-    digest = hashlib.sha256(json.dumps([_VERSION, dataset.fingerprint, spec.pixels]).encode())
+@attrs.frozen(kw_only=True, eq=False)
+class _Job:
+    dataset: Dataset
+    spec: ImageSpec
+    view: str | None
+    place: Path
+    workers: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        channels = 1 if self.view == "mask" else self.spec.channels
+        return (len(self.dataset), *self.spec.size, channels)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8) if self.view == "mask" else self.spec.dtype
+
+    @property
+    def partial(self) -> Path:
+        return self.place.with_name(self.place.name + PARTIAL)
+
+
+def store_bytes(dataset: Dataset, spec: ImageSpec, *, view: str | None = None) -> int:
+    """Say how large a store is.
+
+    Args:
+        dataset: The set.
+        spec: The form of the images.
+        view: Another picture of the records, `mask`, or None.
+
+    Returns:
+        Bytes.
+    """
+    job = _Job(dataset=dataset, spec=spec, view=view, place=Path(), workers=None)
+    return int(np.prod(job.shape, dtype=np.int64)) * job.dtype.itemsize + len(dataset) * _DIGEST
+
+
+def is_built(dataset: Dataset, spec: ImageSpec, *, view: str | None = None, folder: Path | None = None) -> bool:
+    """Tell whether a store is there already.
+
+    Args:
+        dataset: The set.
+        spec: The form of the images.
+        view: Another picture of the records, `mask`, or None.
+        folder: Where stores are kept.
+
+    Returns:
+        Whether it is.
+    """
+    return ((folder or store_folder()) / _key(dataset, spec, view) / "store.json").exists()
+
+
+def _key(dataset: Dataset, spec: ImageSpec, view: str | None) -> str:
+    digest = hashlib.sha256(json.dumps([_VERSION, dataset.fingerprint, spec.pixels, view]).encode())
     if dataset.arrays is None:
-        digest.update(dataset.files[1].tobytes())
+        digest.update(dataset.times(view).tobytes())
     return digest.hexdigest()[:32]
 
 
-def _build(dataset: Dataset, spec: ImageSpec, place: Path) -> None:
-    shape = (len(dataset), *spec.size, spec.channels)
-    _refuse_full_disk(place.parent, int(np.prod(shape)))
-    with whole(place) as temporary:
-        temporary.mkdir()
-        images = np.lib.format.open_memmap(temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        failures = list(_fill(images, dataset, spec))
-        if failures:
-            raise _unreadable(failures, dataset)
+def _build(job: _Job) -> None:
+    note = _begin(job)
+    images, digests = (_opened(job.partial, name) for name in ("images", "digests"))
+    work = _writer(job, images, digests)
+    done, bad = int(note["done"]), dict(note["bad"])
+    with _pool(job) as pool, progress("Decoding", len(job.dataset)) as advance:
+        advance(done)
+        for start in range(done, len(job.dataset), _BLOCK):
+            positions = range(start, min(start + _BLOCK, len(job.dataset)))
+            for failure in pool.map(work, positions):
+                advance(1)
+                bad |= dict([failure] if failure is not None else [])
+            images.flush()
+            digests.flush()
+            write_json(job.partial / "progress.json", {"done": positions.stop, "bad": bad})
+    write_json(job.partial / "store.json", _facts(job, bad))
+    settle(job.partial, job.place)
+
+
+# What a killed process left is taken over up to its last note.
+def _begin(job: _Job) -> dict[str, Any]:
+    path = job.partial / "progress.json"
+    if path.exists():
+        found: dict[str, Any] = read_json(path)
+        return found
+    check_room(job.place.parent, store_bytes(job.dataset, job.spec, view=job.view))
+    job.partial.mkdir(parents=True, exist_ok=True)
+    _reserve(job.partial / "images.npy", job.shape, job.dtype)
+    _reserve(job.partial / "digests.npy", (len(job.dataset), _DIGEST), np.dtype(np.uint8))
+    start: dict[str, Any] = {"done": 0, "bad": {}}
+    write_json(path, start)
+    return start
+
+
+# Without its space on the disk, a mapped file kills the process when the disk is full.
+def _reserve(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+    if sys.platform == "linux":
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _opened(folder: Path, name: str) -> np.memmap[Any, Any]:
+    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="r+")
+
+
+# Decoding releases the interpreter's lock, so threads share the work.
+def _pool(job: _Job) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(job.workers or os.cpu_count())
+
+
+def _writer(job: _Job, images: NDArray[Any], digests: NDArray[Any]) -> Callable[[int], tuple[str, str] | None]:
+    def work(position: int) -> tuple[str, str] | None:
+        try:
+            images[position] = job.dataset.pixels(position, job.spec, view=job.view)
+        except DecodeError as error:
+            return str(position), str(error)
+        digests[position] = np.frombuffer(_digest(images[position]), np.uint8)
+        return None
+
+    return work
+
+
+def _digest(image: NDArray[Any]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=_DIGEST).digest()
+
+
+def _facts(job: _Job, bad: Mapping[str, str]) -> dict[str, Any]:
+    root = None if job.dataset.root is None else str(job.dataset.root.resolve())
+    return {
+        "version": _VERSION,
+        "shape": list(job.shape),
+        "dtype": str(job.dtype),
+        "spec": job.spec.pixels,
+        "view": job.view,
+        "root": root,
+        "fingerprint": job.dataset.fingerprint,
+        "bad": dict(bad),
+    }
+
+
+# A disk or network that failed once may work now; a file that was repaired makes another store.
+def _try_again(job: _Job, facts: dict[str, Any]) -> dict[str, Any]:
+    if not facts["bad"]:
+        return facts
+    images, digests = (_opened(job.place, name) for name in ("images", "digests"))
+    with _pool(job) as pool:
+        failures = pool.map(_writer(job, images, digests), map(int, facts["bad"]))
+        bad = dict(failure for failure in failures if failure is not None)
+    if len(bad) < len(facts["bad"]):
         images.flush()
-        facts: dict[str, Any] = {"version": _VERSION, "shape": list(shape), "spec": spec.pixels}
-        write_json(temporary / "store.json", facts | {"fingerprint": dataset.fingerprint})
+        digests.flush()
+        facts = {**facts, "bad": bad}
+        write_json(job.place / "store.json", facts)
+    return facts
 
 
-def _refuse_full_disk(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > 0.9 * free:
-        raise DataError(
-            f"the disk of {str(folder)!r} must have {needed / 2**30:.1f} GiB free for the decoded images, got "
-            f"{free / 2**30:.1f}; set IMGCLS_CACHE to another disk or choose a smaller image size"
-        )
+def _mapped(place: Path, facts: Mapping[str, Any]) -> NDArray[Any]:
+    # Copy-on-write: torch wants memory that may be written; nobody writes, so it stays on disk.
+    images: NDArray[Any] = np.load(place / "images.npy", mmap_mode="c", allow_pickle=False)
+    if list(images.shape) != facts["shape"]:
+        raise DataError(f"store {str(place)!r} must have shape {facts['shape']}, got {images.shape}; delete it")
+    return images
 
 
-def _fill(images: NDArray[np.uint8], dataset: Dataset, spec: ImageSpec) -> Iterator[tuple[int, str]]:
+def _checked(store: Store) -> Store:
+    count = len(store.images)
+    damaged = store.verify(np.unique(np.linspace(0, count - 1, min(_SAMPLED, count)).astype(int)).tolist())
+    if damaged:
+        raise DataError(f"store {str(store.folder)!r} must be as it was written, got damaged images; delete it")
+    return store
+
+
+def find_bad(
+    dataset: Dataset, spec: ImageSpec, *, view: str | None = None, workers: int | None = None
+) -> dict[int, str]:
+    """Decode every image once without keeping any, to learn which cannot be read.
+
+    Args:
+        dataset: The set.
+        spec: The form of the images.
+        view: Another picture of the records, or None.
+        workers: Threads that decode; None takes one a core.
+
+    Returns:
+        The reasons by position.
+    """
+
     def work(position: int) -> tuple[int, str] | None:
         try:
-            images[position] = dataset.pixels(position, spec)
+            dataset.pixels(position, spec, view=view)
         except DecodeError as error:
             return position, str(error)
         return None
 
-    # Decoding releases the interpreter's lock, so threads share the work.
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("Decoding", len(dataset)) as advance:
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool, progress("Checking", len(dataset)) as advance:
+        found = {}
         for failure in pool.map(work, range(len(dataset))):
-            advance(1, "")
+            advance(1)
             if failure is not None:
-                yield failure
+                found[failure[0]] = failure[1]
+    return found
 
 
-def _unreadable(failures: list[tuple[int, str]], dataset: Dataset) -> DecodeError:
-    shown = "\n".join(f"  {places([position], dataset.rows)}: {text}" for position, text in failures[:10])
-    more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
-    got = f"got {len(failures)} of {len(dataset)} that are not"
+def unreadable(bad: Mapping[int, str], dataset: Dataset) -> DecodeError:
+    """Say which images cannot be read.
+
+    Args:
+        bad: The reasons by position.
+        dataset: The set.
+
+    Returns:
+        The error, to be raised; up to ten images are named.
+    """
+    shown = "\n".join(f"  {places([position], dataset.rows)}: {text}" for position, text in list(bad.items())[:10])
+    more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""
+    got = f"got {len(bad)} of {len(dataset)} that are not"
     return DecodeError(f"all images must be readable, {got}:\n{shown}{more}")

@@ -39,6 +39,9 @@ def check_shapes(found: Predictions) -> None:
         if value is not None and value.shape not in shapes:
             rule = " or ".join(map(str, sorted(shapes)))
             raise DataError(f"'{name}' must have the shape {rule}, got {value.shape}; give one row per record")
+    for name, values in found.columns.items():
+        if values.shape != (count,):
+            raise DataError(f"'columns' must have the shape {(count,)}, got {values.shape} for {name!r}")
 
 
 def check_labels(found: Predictions) -> None:

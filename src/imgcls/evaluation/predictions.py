@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +27,9 @@ MEAN = -1
 
 #: The arrays that every set of predictions has, one row per record.
 _COLUMNS = ("ids", "labels", "logits", "probs", "fold")
+
+#: What the names of the set's other columns begin with in a file.
+_OTHER = "column:"
 
 
 def softmax(logits: npt.ArrayLike) -> Floats:
@@ -79,6 +82,12 @@ def _ints(values: npt.ArrayLike) -> Ints:
     return np.asarray(values, dtype=np.int64)
 
 
+# An array of objects could not be read again without running what the file says.
+def _plain(columns: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
+    arrays = {str(name): np.asarray(values) for name, values in columns.items()}
+    return {name: values if values.dtype.kind in "biufU" else values.astype(np.str_) for name, values in arrays.items()}
+
+
 def _floats(values: npt.ArrayLike) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
@@ -102,6 +111,7 @@ class Predictions:
         classes: The names of the K classes.
         positive: The class of sensitivity, average precision and thresholds; given if and
             only if there are two classes.
+        columns: What else the set knows of the records, (N,) each by name, such as age or site.
 
     Raises:
         DataError: if the parts do not fit together.
@@ -116,6 +126,7 @@ class Predictions:
     split: str
     classes: tuple[str, ...] = attrs.field(converter=_names)
     positive: str | None = None
+    columns: Mapping[str, npt.NDArray[Any]] = attrs.field(factory=dict, converter=_plain)
 
     def __attrs_post_init__(self) -> None:
         check_shapes(self)
@@ -157,7 +168,9 @@ class Predictions:
         """
         chosen = np.asarray(which) if len(which) else np.zeros(0, dtype=np.int64)
         columns = {name: getattr(self, name)[chosen] for name in _COLUMNS}
-        return attrs.evolve(self, groups=None if self.groups is None else self.groups[chosen], **columns)
+        groups = None if self.groups is None else self.groups[chosen]
+        others = {name: values[chosen] for name, values in self.columns.items()}
+        return attrs.evolve(self, groups=groups, columns=others, **columns)
 
     @classmethod
     def concat(cls, parts: Sequence[Self]) -> Self:
@@ -175,7 +188,9 @@ class Predictions:
         check_alike(parts)
         columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
         groups = [part.groups for part in parts if part.groups is not None]
-        return attrs.evolve(parts[0], groups=np.concatenate(groups) if groups else None, **columns)
+        shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+        others = {name: np.concatenate([part.columns[name] for part in parts]) for name in shared}
+        return attrs.evolve(parts[0], groups=np.concatenate(groups) if groups else None, columns=others, **columns)
 
     @classmethod
     def mean_of_folds(cls, parts: Sequence[Self]) -> Self:
@@ -233,9 +248,10 @@ class Predictions:
         Args:
             path: The file.
         """
-        columns: dict[str, Any] = {
-            key: np.asarray(value) for key, value in attrs.asdict(self).items() if value is not None
-        }
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        others = fields.pop("columns")
+        columns: dict[str, Any] = {key: np.asarray(value) for key, value in fields.items() if value is not None}
+        columns |= {_OTHER + name: values for name, values in others.items()}
         with whole(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **columns)
 
@@ -256,7 +272,8 @@ class Predictions:
             with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 columns = {key: file[key] for key in file.files}
             texts = {key: str(columns[key]) for key in ("split", "positive") if key in columns}
-            return cls(**{**columns, **texts, "classes": columns["classes"]})
+            others = {key.removeprefix(_OTHER): columns.pop(key) for key in list(columns) if key.startswith(_OTHER)}
+            return cls(**{**columns, **texts, "classes": columns["classes"], "columns": others})
         except FileNotFoundError:
             raise RunError(f"'path' must name an existing file, got {str(path)!r}") from None
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
@@ -266,8 +283,8 @@ class Predictions:
         """Show the predictions as a table.
 
         Returns:
-            One row per record: id, label (its name), group ("" without groups), fold, split
-            and `prob_<class>` for each class.
+            One row per record: id, label (its name), group ("" without groups), fold, split,
+            `prob_<class>` for each class, and what else the set knows.
         """
         import pandas as pd
 
@@ -279,4 +296,7 @@ class Predictions:
             "split": self.split,
         }
         probs = {f"prob_{name}": self.probs[:, index] for index, name in enumerate(self.classes)}
-        return pd.DataFrame(columns | probs)
+        return pd.DataFrame({**self.columns, **columns, **probs})[[*columns, *probs, *self._others(columns, probs)]]
+
+    def _others(self, *taken: Mapping[str, Any]) -> list[str]:
+        return [name for name in self.columns if not any(name in names for names in taken)]

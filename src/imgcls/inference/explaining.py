@@ -81,7 +81,7 @@ def explain(
 
     def batch(model: Classifier, rows: NDArray[np.int64]) -> Attributions:
         pixels = np.stack([data.pixels(position, saved.image) for position in positions[rows].tolist()])
-        return explainer.explain(model, normalised(pixels, saved), target[rows].tolist())
+        return explainer.explain(model, normalised(pixels, model, saved.image), target[rows].tolist())
 
     def by_fold(fold: int, rows: NDArray[np.int64]) -> Attributions:
         model = models(fold)

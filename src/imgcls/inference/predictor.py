@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from imgcls.core.errors import ConfigError, nearest
 from imgcls.data import images
+from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.predictions import probabilities
 from imgcls.evaluation.results import load_thresholds
 from imgcls.evaluation.thresholds import Threshold, parse_rule
@@ -27,17 +28,19 @@ if TYPE_CHECKING:
 __all__ = ["Predictor", "normalised"]
 
 
-def normalised(pixels: NDArray[np.uint8], saved: SavedModel) -> Tensor:
-    """Normalise pixels as in training.
+def normalised(pixels: NDArray[Any], model: Classifier, spec: ImageSpec) -> Tensor:
+    """Normalise pixels as in the training of a model.
 
     Args:
-        pixels: Images (B, H, W, C), uint8, in the form of the model's spec.
-        saved: The model's description.
+        pixels: Images (B, H, W, C), uint8 or uint16, in the form of the spec.
+        model: The model, whose facts have mean and standard deviation.
+        spec: The form of the images.
 
     Returns:
         Images (B, C, H, W), float32.
     """
-    return normalise(torch.from_numpy(pixels), *normalisation(saved.image)).contiguous()
+    own = attrs.evolve(spec, mean=model.facts.mean, std=model.facts.std)
+    return normalise(torch.from_numpy(pixels), *normalisation(own)).contiguous()
 
 
 @final
@@ -100,9 +103,10 @@ class Predictor:
         return pd.DataFrame({"path": list(map(str, files)), **columns, "decision": self._decide(probs, cut)})
 
     def _probs(self, files: Sequence[Path]) -> NDArray[np.float64]:
-        batch = normalised(np.stack([images.read(file, self.saved.image) for file in files]), self.saved)
+        spec = self.saved.image
+        pixels = np.stack([images.read(file, spec) for file in files])
         with torch.no_grad():
-            logits = [model(batch).numpy() for model in self.models]
+            logits = [model(normalised(pixels, model, spec)).numpy() for model in self.models]
         return np.mean([probabilities(values) for values in logits], axis=0)
 
     def _cut(self, threshold: str | float | None) -> float | None:

@@ -77,7 +77,7 @@ class SavedModel:
             backbone: The backbone itself, where it is at hand; else it is made from its spec.
 
         Returns:
-            The classifier in evaluation mode, on the CPU.
+            The classifier in evaluation mode, on the CPU; its facts say how images are normalised.
 
         Raises:
             RunError: if the checkpoint is damaged, does not fit, or its backbone is not known
@@ -88,7 +88,7 @@ class SavedModel:
                 f"the backbone of {str(fold_folder.parent)!r} must be a registered plugin to be built again, got "
                 f"{self.backbone.get('opaque')}; declare it in the entry points of its distribution"
             )
-        state, _ = load_checkpoint(fold_folder / "checkpoints" / "best")
+        state, facts = load_checkpoint(fold_folder / "checkpoints" / "best")
         model = (backbone or backbones.create(self.backbone)).build(
             self.num_outputs,
             in_channels=self.image.channels,
@@ -100,4 +100,7 @@ class SavedModel:
             model.load_state_dict(state)
         except RuntimeError as error:
             raise RunError(f"checkpoint of {str(fold_folder)!r} must fit its model; {error}") from None
+        # Normalisation by the training records differs from fold to fold, so each model says how its images are.
+        mean, std = self.image.statistics or (facts["mean"], facts["std"])
+        model.facts = attrs.evolve(model.facts, mean=tuple(mean), std=tuple(std))
         return model.eval()

@@ -1,8 +1,8 @@
-"""From positions in the decoded store to normalised images on the device."""
+"""From positions in a source of pixels to normalised images on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import final
 
 import attrs
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from imgcls.data.spec import ImageSpec
-from imgcls.data.store import Store
 from imgcls.runtime.device import Runtime
+from imgcls.runtime.sources import Source
 
 __all__ = ["Batches", "chunks", "forward", "normalisation", "normalise"]
 
@@ -22,20 +22,21 @@ def normalisation(spec: ImageSpec) -> tuple[Tensor, Tensor]:
     """Prepare the normalisation of a spec.
 
     Args:
-        spec: The form of the images, with mean and standard deviation.
+        spec: The form of the images, with the numbers of mean and standard deviation.
 
     Returns:
         What a pixel is multiplied by and what is then subtracted, both (1, C, 1, 1).
     """
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
-    return 1 / (255 * std), mean / std
+    assert spec.statistics is not None
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in spec.statistics)
+    return 1 / (spec.levels * std), mean / std
 
 
 def normalise(raw: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Turn pixels into what a network sees; training, prediction and explanation all come here.
 
     Args:
-        raw: Pixels (B, H, W, C), uint8.
+        raw: Pixels (B, H, W, C), uint8 or uint16.
         scale: Of `normalisation`.
         shift: Of `normalisation`.
 
@@ -48,36 +49,38 @@ def normalise(raw: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 @final
 @attrs.frozen(kw_only=True, eq=False)
 class Batches:
-    """Cuts batches of images out of a store.
+    """Cuts batches of images out of a source.
 
     Attributes:
-        pixels: All images (N, H, W, C), uint8; on the CPU a view of the file.
-        scale: What a pixel is multiplied by, (1, C, 1, 1): one over 255 and the deviation.
-        shift: What is then subtracted, (1, C, 1, 1): mean over deviation.
+        source: The pixels.
+        spec: Their form, with the numbers of mean and standard deviation.
         runtime: Where the images go.
+        scale: What a pixel is multiplied by, (1, C, 1, 1): one over levels and deviation.
+        shift: What is then subtracted, (1, C, 1, 1): mean over deviation.
     """
 
-    pixels: Tensor
+    source: Source
+    spec: ImageSpec
+    runtime: Runtime
     scale: Tensor
     shift: Tensor
-    runtime: Runtime
 
     @classmethod
-    def over(cls, store: Store, runtime: Runtime) -> Batches:
-        """Prepare batches of a store.
+    def over(cls, source: Source, runtime: Runtime, *, spec: ImageSpec | None = None) -> Batches:
+        """Prepare batches of a source.
 
         Args:
-            store: The store; its spec has mean and standard deviation.
-            runtime: Where the images go. On a GPU with room the whole store is moved there.
+            source: The source. On a GPU with room the whole of a store is moved there.
+            runtime: Where the images go.
+            spec: The source's spec with numbers for mean and standard deviation; None where it
+                has them.
 
         Returns:
             The batches.
         """
-        scale, shift = normalisation(store.spec)
-        pixels = torch.from_numpy(store.images)
-        if runtime.device.startswith("cuda") and pixels.numel() < 0.3 * torch.cuda.mem_get_info(runtime.device)[0]:
-            pixels = pixels.to(runtime.device)
-        return cls(pixels=pixels, scale=scale.to(runtime.device), shift=shift.to(runtime.device), runtime=runtime)
+        own = spec or source.spec
+        scale, shift = (value.to(runtime.device) for value in normalisation(own))
+        return cls(source=source.to(runtime.device), spec=own, runtime=runtime, scale=scale, shift=shift)
 
     def images(self, positions: NDArray[np.int64]) -> Tensor:
         """Cut out one batch.
@@ -88,9 +91,22 @@ class Batches:
         Returns:
             Normalised images (B, C, H, W), float32, on the device.
         """
-        index = torch.from_numpy(positions).to(self.pixels.device)
-        raw = self.pixels.index_select(0, index).to(self.runtime.device)
-        images = normalise(raw, self.scale, self.shift)
+        return self._ready(self.source.pixels(positions))
+
+    def each(self, parts: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
+        """Cut out one batch after the other; files are decoded some batches ahead.
+
+        Args:
+            parts: Positions (B,) of each.
+
+        Yields:
+            Normalised images (B, C, H, W), float32, on the device.
+        """
+        for raw in self.source.each(parts):
+            yield self._ready(raw)
+
+    def _ready(self, raw: Tensor) -> Tensor:
+        images = normalise(raw.to(self.runtime.device), self.scale, self.shift)
         return images if self.runtime.channels_last else images.contiguous()
 
 
@@ -127,7 +143,7 @@ def forward(model: nn.Module, batches: Batches, positions: NDArray[np.int64], *,
     try:
         model.eval()
         with torch.no_grad(), batches.runtime.autocast():
-            return torch.cat([model(batches.images(part)).float() for part in chunks(positions, batch_size)])
+            return torch.cat([model(images).float() for images in batches.each(chunks(positions, batch_size))])
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,12 @@ from imgcls.core.errors import ConfigError, SplitError, listing
 from imgcls.core.randomness import generator
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import TEST, TRAIN, UNUSED, VAL, Folds
+from imgcls.data.memory import Pixels
 from imgcls.splitting.allocation import allocate, class_counts, refuse_few, unit_codes
 from imgcls.splitting.base import Splitter
 from imgcls.splitting.predefined import Predefined
 
-__all__ = ["plan_folds"]
+__all__ = ["plan_folds", "plan_readable"]
 
 #: What a fixed test set can be.
 Test = str | float | Dataset | None
@@ -53,11 +55,35 @@ def plan_folds(dataset: Dataset, splitter: Splitter, *, test: Test, seed: int) -
     rest = np.flatnonzero(~fixed)
     _refuse_divided(dataset, fixed)
     inner = splitter.split(dataset.subset(rest), seed=seed, test=False)
-    codes = np.full((len(inner), len(dataset)), TEST, dtype=np.int8)
+    return _spread(inner, rest, dataset, others=TEST, keeps_groups=splitter.keeps_groups)
+
+
+def plan_readable(dataset: Dataset, bad: Collection[int], splitter: Splitter, *, test: Test, seed: int) -> Folds:
+    """Divide the readable records of a set into folds.
+
+    Args:
+        dataset: The set.
+        bad: Positions of records that cannot be read; they are unused in every fold.
+        splitter: As for `plan_folds`.
+        test: As for `plan_folds`.
+        seed: As for `plan_folds`.
+
+    Returns:
+        The folds of `dataset`.
+    """
+    if not bad:
+        return plan_folds(dataset, splitter, test=test, seed=seed)
+    good = np.setdiff1d(np.arange(len(dataset)), list(bad))
+    inner = plan_folds(dataset.subset(good), splitter, test=test, seed=seed)
+    return _spread(inner, good, dataset, others=UNUSED, keeps_groups=splitter.keeps_groups)
+
+
+def _spread(inner: Folds, places: NDArray[np.int64], dataset: Dataset, *, others: int, keeps_groups: bool) -> Folds:
+    codes = np.full((len(inner), len(dataset)), others, dtype=np.int8)
     for row, fold in zip(codes, inner, strict=True):
-        for code, part in ((TRAIN, fold.train), (VAL, fold.val), (UNUSED, fold.unused)):
-            row[rest[part]] = code
-    return Folds.from_codes(codes, dataset, keeps_groups=splitter.keeps_groups)
+        for code, part in ((TRAIN, fold.train), (VAL, fold.val), (TEST, fold.test), (UNUSED, fold.unused)):
+            row[places[part]] = code
+    return Folds.from_codes(codes, dataset, keeps_groups=keeps_groups)
 
 
 def _fixed(dataset: Dataset, test: str | float, seed: int) -> NDArray[np.bool_]:
@@ -110,10 +136,10 @@ def _refuse_same_pixels(dataset: Dataset, test: Dataset) -> None:
 
 
 # Grey images are the same with and without an axis of one channel.
-def _hashes(arrays: NDArray[np.uint8]) -> list[bytes]:
-    images = arrays[..., 0] if arrays.ndim == 4 and arrays.shape[-1] == 1 else arrays
-    shape = repr(images.shape[1:]).encode()
-    return [hashlib.sha256(shape + image.tobytes()).digest() for image in images]
+def _hashes(arrays: Pixels) -> Iterator[bytes]:
+    for image in arrays:
+        flat = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+        yield hashlib.sha256(repr(flat.shape).encode() + flat.tobytes()).digest()
 
 
 def _files(dataset: Dataset) -> NDArray[np.str_] | None:

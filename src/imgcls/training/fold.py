@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,21 @@ from numpy.typing import NDArray
 from imgcls.balancing.balancer import Balancer
 from imgcls.balancing.base import Records
 from imgcls.core.folders import write_text
-from imgcls.core.progress import progress
+from imgcls.core.progress import progress, say
 from imgcls.core.randomness import derive_seed
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Fold
+from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.predictions import Predictions, probabilities
 from imgcls.models.base import Classifier
 from imgcls.runtime.batches import Batches, forward
+from imgcls.runtime.device import Runtime
+from imgcls.runtime.sources import Source, resolved
 from imgcls.training.loop import EpochEnd, Job, fit
 from imgcls.training.optim import Optimizer, Schedule
 from imgcls.training.stages import EarlyStopping, Stage
 
-__all__ = ["FoldResult", "Recipe", "train_fold"]
+__all__ = ["FoldResult", "Recipe", "train_fold", "write_skipped"]
 
 #: Records predicted at a time.
 _PREDICTED = 64
@@ -38,8 +42,11 @@ class Recipe:
 
     Attributes:
         dataset: The set.
-        batches: Its images.
+        source: Its images.
+        train_source: The images of training steps: those, or another view of the records.
         test: A test set outside of it with its images, or None.
+        spec: The form of the images.
+        runtime: Where they go.
         build: Makes the model of a fold from a seed.
         balancer: How imbalance is met.
         stages: The stages.
@@ -53,8 +60,11 @@ class Recipe:
     """
 
     dataset: Dataset
-    batches: Batches
-    test: tuple[Dataset, Batches] | None
+    source: Source
+    train_source: Source
+    test: tuple[Dataset, Source] | None
+    spec: ImageSpec
+    runtime: Runtime
     build: Callable[[int], Classifier]
     balancer: Balancer
     stages: tuple[Stage, ...]
@@ -65,6 +75,17 @@ class Recipe:
     batch_size: int
     seed: int
     callbacks: tuple[Callable[[EpochEnd], Any], ...]
+
+    @property
+    def bad(self) -> Mapping[int, str]:
+        """Why records of the set cannot be read, by position."""
+        return {**self.train_source.bad, **self.source.bad}
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """How many records were left out since they cannot be read, by the split that the set says."""
+        counts = Counter(row["split"] or "set" for row in _skipped(self))
+        return dict(sorted(counts.items()))
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -96,17 +117,47 @@ def train_fold(recipe: Recipe, fold: Fold, number: int, folder: Path, *, label: 
         The predictions, computed in full precision, and the best epoch.
     """
     job = _job(recipe, fold, derive_seed(recipe.seed, "fold", number), folder)
-    model = recipe.batches.runtime.place(recipe.build(derive_seed(recipe.seed, "weights", number)))
+    model = recipe.runtime.place(recipe.build(derive_seed(recipe.seed, "weights", number)))
     assert isinstance(model, Classifier)
     history = _fit(model, job, recipe, label)
-    data, batches, tested = recipe.dataset, recipe.batches, fold.test
+    data, batches, tested = recipe.dataset, job.batches, fold.test
     val = _predict(model, data, batches, fold.val, split="val", number=number)
     val.save(folder / "predictions_val.npz")
     if recipe.test is not None:
-        data, batches = recipe.test
-        tested = np.arange(len(data))
+        data, source = recipe.test
+        batches = Batches.over(source, recipe.runtime, spec=job.batches.spec)
+        tested = np.setdiff1d(np.arange(len(data)), list(source.bad))
     test = _predict(model, data, batches, tested, split="test", number=number) if len(tested) else None
     return FoldResult(val=val, test=test, best=[event for event in history if event.best][-1])
+
+
+def write_skipped(path: Path, recipe: Recipe) -> None:
+    """List the records that were left out since they cannot be read, and say so.
+
+    Args:
+        path: The CSV file.
+        recipe: What all folds share.
+    """
+    import pandas as pd
+
+    write_text(path, pd.DataFrame(_skipped(recipe)).to_csv(index=False))
+    counts = ", ".join(f"{count} of {name}" for name, count in recipe.skipped.items())
+    say(f"Left out since they cannot be read: {counts}; listed in {path.name}. Their split is judged without them.")
+
+
+def _skipped(recipe: Recipe) -> list[dict[str, str]]:
+    sets = [(recipe.dataset, recipe.bad, "")]
+    sets += [] if recipe.test is None else [(recipe.test[0], recipe.test[1].bad, "test")]
+    return [
+        {
+            "id": str(data.ids[position]),
+            "label": str(data.frame["label"].iloc[position]),
+            "split": split or ("" if data.splits is None else str(data.splits[position])),
+            "reason": reason,
+        }
+        for data, bad, split in sets
+        for position, reason in sorted(bad.items())
+    ]
 
 
 def _job(recipe: Recipe, fold: Fold, seed: int, folder: Path) -> Job:
@@ -114,10 +165,13 @@ def _job(recipe: Recipe, fold: Fold, seed: int, folder: Path) -> Job:
     labels = data.labels[fold.train]
     groups = None if data.groups is None else data.groups[fold.train]
     weights = balancer.weights(labels, data.classes)
-    device = recipe.batches.runtime.device
+    device = recipe.runtime.device
+    spec = resolved(recipe.spec, recipe.train_source, fold.train)
     return Job(
-        batches=recipe.batches,
+        batches=Batches.over(recipe.source, recipe.runtime, spec=spec),
+        train_batches=Batches.over(recipe.train_source, recipe.runtime, spec=spec),
         targets=data.labels,
+        weights=None if data.weights is None else torch.tensor(data.weights, dtype=torch.float32, device=device),
         train=fold.train,
         val=fold.val,
         records=Records(labels=labels, groups=groups, num_classes=len(data.classes)),
@@ -181,4 +235,11 @@ def _predict(
         split=split,
         classes=data.classes,
         positive=data.positive,
+        columns=_columns(data, positions),
     )
+
+
+# What else the set knows of its records goes with the predictions, so that they can be studied by it.
+def _columns(data: Dataset, positions: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    part = data.frame.iloc[positions]
+    return {name: part[name].to_numpy() for name in part.columns if name not in {"id", "label", "group", "split"}}

@@ -50,6 +50,8 @@ class Job:
         seed: The seed of the fold.
         folder: Where the checkpoint goes.
         ids: What names each record, for messages, (N,).
+        train_batches: The images of training steps, where they are another view.
+        weights: Weight of each record in the training loss, (N,), or None.
     """
 
     batches: Batches
@@ -70,6 +72,8 @@ class Job:
     seed: int
     folder: Path
     ids: NDArray[np.str_]
+    train_batches: Batches | None = None
+    weights: Tensor | None = None
 
     def draws(self, epoch: int) -> list[NDArray[np.int64]]:
         """Draw the batches of an epoch.
@@ -186,20 +190,22 @@ def _epoch(state: _State, job: Job, stage: int, on_step: Callable[[], None]) -> 
 
 def _train_epoch(state: _State, job: Job, on_step: Callable[[], None]) -> float:
     total, count = 0.0, 0
-    for step, positions in enumerate(job.draws(state.epoch)):
-        loss = _train_step(state, job, positions, step)
+    draws = job.draws(state.epoch)
+    batches = job.train_batches or job.batches
+    for step, (positions, images) in enumerate(zip(draws, batches.each(draws), strict=True)):
+        loss = _train_step(state, job, positions, images, step)
         on_step()
         total, count = total + loss * len(positions), count + len(positions)
     return total / count
 
 
-def _train_step(state: _State, job: Job, positions: NDArray[np.int64], step: int) -> float:
-    images = job.batches.images(positions)
+def _train_step(state: _State, job: Job, positions: NDArray[np.int64], images: Tensor, step: int) -> float:
     targets = torch.from_numpy(job.targets[positions]).to(images.device)
     state.optimizer.zero_grad(set_to_none=True)
     with job.batches.runtime.autocast():
         logits = state.model(images)
-    loss = training_loss(logits, targets, loss=job.loss, weights=job.class_weights)
+    own = None if job.weights is None else job.weights[torch.from_numpy(positions).to(job.weights.device)]
+    loss = training_loss(logits, targets, loss=job.loss, weights=job.class_weights, record_weights=own)
     value = loss.item()
     if not np.isfinite(value):
         raise _not_finite(state, job, positions, step, value)
@@ -241,7 +247,9 @@ def _keep_if_best(state: _State, job: Job, values: dict[str, float]) -> bool:
     if state.best is not None and rank <= state.best:
         return False
     state.best = rank
+    mean, std = job.batches.spec.statistics or ((), ())
     facts: dict[str, Any] = {"epoch": state.epoch, "monitor": job.monitor, "values": _plain(values)}
+    facts |= {"mean": list(mean), "std": list(std)}
     save_checkpoint(job.folder / "best", state.model.state_dict(), facts)
     return True
 

@@ -1,0 +1,187 @@
+"""The files of a set: where they lie, how large they are, and that none lies outside of its root."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls.core.errors import DataError, listing
+from imgcls.data.images import EXTENSIONS
+
+__all__ = ["facts", "image_paths", "places", "posix", "refuse_paths"]
+
+#: What stands for the bytes of a file name that is not UTF-8.
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+
+#: Roots of other systems, which never are below a folder.
+_DRIVE = re.compile(r"^([A-Za-z]:|//|\\\\)")
+
+
+def places(positions: Iterable[int], rows: NDArray[np.int64] | None) -> str:
+    """Say where records stand.
+
+    Args:
+        positions: Their positions in the set.
+        rows: The row of each record of the set in its file, (N,), or None.
+
+    Returns:
+        The rows of the file as a spreadsheet counts them, or the positions from 0.
+
+    Examples:
+        >>> places([0, 3], None), places([0], np.array([2, 3]))
+        ('records 0, 3', 'row 2')
+    """
+    numbers = [str(position if rows is None else rows[position]) for position in positions]
+    shown = ", ".join(numbers[:5]) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
+    return ("record" if rows is None else "row") + ("s" if len(numbers) > 1 else "") + f" {shown}"
+
+
+def image_paths(root: Path) -> list[str]:
+    """List the images below a folder.
+
+    Args:
+        root: The folder; links to folders are not followed, hidden files are left out.
+
+    Returns:
+        Sorted paths below it, with `/`.
+
+    Raises:
+        DataError: if the folder is missing or a name is no text.
+    """
+    if not root.is_dir():
+        raise DataError(f"'root' must be an existing folder, got {str(root)!r}")
+    found = sorted(_walk(root))
+    _refuse_no_text(found)
+    return found
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for place, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(place).relative_to(root).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        for name in files:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122 (speed)
+                yield prefix + name
+
+
+def posix(path: str) -> str:
+    r"""Write a path in the one form that ids have.
+
+    Args:
+        path: A path with `/` or `\`.
+
+    Returns:
+        The path with `/`, without `.` and doubled signs.
+
+    Examples:
+        >>> posix("./a//b.png"), posix("a\\b.png")
+        ('a/b.png', 'a/b.png')
+    """
+    if "\\" not in path and "//" not in path and "./" not in path and path[-1:] not in {"/", "."}:
+        return path  # a million of them take a while
+    return PurePosixPath(path.replace("\\", "/")).as_posix()
+
+
+def refuse_paths(names: Sequence[str], rows: NDArray[np.int64] | None) -> None:
+    """Refuse paths that could lead out of the root, before any is looked at.
+
+    Args:
+        names: Paths (N,); empty ones are left out.
+        rows: The row of each record in its file, (N,), for the message.
+
+    Raises:
+        DataError: if one is absolute, has `..` or NUL in it or is no text.
+    """
+    _refuse_no_text(names)
+    bad = [
+        position
+        for position, name in enumerate(names)
+        if name[:1] == "/" or "\0" in name or (".." in name and ".." in name.split("/")) or _DRIVE.match(name)
+    ]
+    if bad:
+        raise DataError(f"image paths must stay below 'root', got {names[bad[0]]!r} in {places(bad, rows)}")
+
+
+def _refuse_no_text(names: Iterable[str]) -> None:
+    odd = [name for name in names if not name.isascii() and _NO_TEXT.search(name)]
+    if odd:
+        raise DataError(f"names of images must be UTF-8, got {listing(odd, limit=3)}; rename the files")
+
+
+def facts(root: Path, names: Sequence[str], rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Look at every file without opening it.
+
+    Args:
+        root: The folder.
+        names: Paths below it, (N,); an empty one stands for no file.
+        rows: The row of each record in its file, (N,), for the message.
+
+    Returns:
+        Size in bytes and time of change in nanoseconds, (2, N); zeros where there is no file.
+
+    Raises:
+        DataError: if files are missing, or links lead out of the folder, named with their places.
+    """
+    border = _Border(root)
+    found = np.zeros((len(names), 2), dtype=np.int64)
+    missing, outside = [], []
+    for position, name in enumerate(names):
+        if name:
+            status = border.look(name)
+            if status is None:
+                missing.append(position)
+            elif not border.holds(name):
+                outside.append(position)
+            else:
+                found[position] = status.st_size, status.st_mtime_ns
+    if missing:
+        shown = listing((names[position] for position in missing), limit=3)
+        where = places(missing, rows)
+        raise DataError(f"images must exist below {str(root)!r}, got no {shown} ({where}); correct 'root' or the paths")
+    if outside:
+        shown = listing((names[position] for position in outside), limit=3)
+        raise DataError(
+            f"files must lie below {str(root)!r}, got links that lead out of it: {shown} ({places(outside, rows)}); "
+            "give the folder of the files themselves as 'root'"
+        )
+    return found.T
+
+
+class _Border:
+    """Tells what lies below a folder; the real place of each folder in it is looked up once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._real = os.path.join(os.path.realpath(root), "")  # noqa: PTH118 (speed)
+        self._folders: dict[str, bool] = {}
+        self._links: set[str] = set()
+
+    def look(self, name: str) -> os.stat_result | None:
+        path = f"{self._root}/{name}"
+        try:
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                self._links.add(name)
+                status = os.stat(path)  # noqa: PTH116 (a million of them)
+        except OSError:
+            return None
+        return status if stat.S_ISREG(status.st_mode) else None
+
+    def holds(self, name: str) -> bool:
+        if name in self._links:
+            return self._is_below(name)
+        folder = name.rpartition("/")[0]
+        if folder not in self._folders:
+            self._folders[folder] = self._is_below(folder)
+        return self._folders[folder]
+
+    def _is_below(self, name: str) -> bool:
+        real = os.path.realpath(os.path.join(self._root, name))  # noqa: PTH118
+        return os.path.join(real, "").startswith(self._real)  # noqa: PTH118

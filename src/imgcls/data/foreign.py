@@ -1,0 +1,195 @@
+"""Datasets of torchvision and Hugging Face, taken by what they offer; neither library is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls.core.errors import DataError, listing
+from imgcls.data import joining
+from imgcls.data import labels as labelling
+from imgcls.data.memory import Items
+from imgcls.data.naming import text
+from imgcls.data.records import Records, refuse_gaps, with_files, with_splits
+
+__all__ = ["Foreign", "take_over", "together"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Foreign:
+    """What another library's dataset holds.
+
+    Attributes:
+        records: The records.
+        root: The folder of the files, or None.
+        classes: The classes in their order, or None where it does not name them.
+    """
+
+    records: Records
+    root: Path | None
+    classes: list[str] | None
+
+
+def take_over(dataset: Any, *, image: str | None, label: str | None, group: str | None) -> Foreign:
+    """Take the records of a dataset.
+
+    Args:
+        dataset: A Hugging Face dataset, a torchvision dataset, or anything of a length whose
+            items are pairs of image and label.
+        image: The column of images, for Hugging Face; None takes the only one of images.
+        label: The column of labels, for Hugging Face; None takes the only one of class labels.
+        group: The column of groups, for Hugging Face, or None.
+
+    Returns:
+        What it holds. Files of an `ImageFolder` are read by imgcls; other images are taken
+        from the dataset whenever they are needed.
+
+    Raises:
+        DataError: if it is no such dataset, or changes its images on the way.
+    """
+    if hasattr(dataset, "features") and hasattr(dataset, "column_names"):
+        return _hugging_face(dataset, image, label, group)
+    if image is not None or label is not None or group is not None:
+        raise DataError("'image', 'label' and 'group' must be left out unless 'dataset' has columns")
+    for name in ("transform", "transforms", "target_transform"):
+        if getattr(dataset, name, None) is not None:
+            raise DataError(
+                f"'dataset' must give images as they are, got one with {name!r}; make it without, since imgcls sizes, "
+                "normalises and augments by itself"
+            )
+    if hasattr(dataset, "samples") and hasattr(dataset, "root"):
+        return _folder(dataset)
+    return _pairs(dataset)
+
+
+def together(parts: Mapping[str, Foreign]) -> Foreign:
+    """Make one set of the parts of a dataset.
+
+    Args:
+        parts: What each part holds, by `train`, `val` or `test`.
+
+    Returns:
+        All records, with their splits.
+
+    Raises:
+        DataError: if a name is no split, or the parts do not fit together.
+    """
+    if not parts:
+        raise DataError("'dataset' must have parts, got none")
+    split = [attrs.evolve(part.records, frame=part.records.frame.assign(split=name)) for name, part in parts.items()]
+    records, root = joining.together(split, [part.root for part in parts.values()])
+    classes = [name for part in parts.values() for name in part.classes or ()]
+    named = list(dict.fromkeys(classes)) if all(part.classes is not None for part in parts.values()) else None
+    return Foreign(records=attrs.evolve(records, frame=with_splits(records.frame)), root=root, classes=named)
+
+
+def _folder(dataset: Any) -> Foreign:
+    import pandas as pd
+
+    root, classes = Path(dataset.root), list(map(text, dataset.classes))
+    ids = [Path(path).relative_to(root).as_posix() for path, _ in dataset.samples]
+    names = [classes[index] for _, index in dataset.samples]
+    frame, sizes = with_files(pd.DataFrame({"id": ids, "label": names}), root, {})
+    return Foreign(records=Records(frame=frame, sizes=sizes), root=root, classes=classes)
+
+
+def _pairs(dataset: Any) -> Foreign:
+    import pandas as pd
+
+    try:
+        count = len(dataset)
+        given = getattr(dataset, "targets", None)
+        found = np.asarray([dataset[number][1] for number in range(count)] if given is None else given)
+    except (TypeError, IndexError, KeyError):
+        raise DataError(
+            f"'dataset' must have a length and give pairs of image and label, got {type(dataset).__name__}"
+        ) from None
+    classes = _names(getattr(dataset, "classes", None), found)
+    words = np.asarray(classes, dtype=object)[found] if classes is not None else labelling.words(pd.Series(found))
+    refuse_gaps(words, "label", "label")
+    items = Items(lambda number: to_array(dataset[number][0]), np.arange(count))
+    return Foreign(records=_in_memory(items, words, None), root=None, classes=classes)
+
+
+# torchvision's names sometimes repeat or do not fit the numbers; then the numbers are the names.
+def _names(classes: Any, labels: NDArray[Any]) -> list[str] | None:
+    if classes is None or labels.dtype.kind not in "iu" or len(set(classes)) != len(classes):
+        return None
+    return list(map(text, classes)) if labels.max(initial=-1) < len(classes) else None
+
+
+def _in_memory(items: Items, words: NDArray[np.object_], groups: NDArray[np.object_] | None) -> Records:
+    import pandas as pd
+
+    frame = pd.DataFrame({"id": [f"{number:06d}" for number in range(len(items))], "label": words})
+    return Records(frame=frame if groups is None else frame.assign(group=groups), arrays=items)
+
+
+def _hugging_face(dataset: Any, image: str | None, label: str | None, group: str | None) -> Foreign:
+    import pandas as pd
+
+    pictures = _column(dataset, "image", image, kind="Image")
+    named = _column(dataset, "label", label, kind="ClassLabel")
+    names = getattr(dataset.features[named], "names", None)
+    values = pd.Series(list(dataset[named]))
+    if names is not None and values.min() < 0:
+        raise DataError(
+            f"'label' must be known of every record, got {int(values.min())} in {named!r}; filter these out"
+        )
+    words = labelling.words(values) if names is None else np.array(list(map(text, names)), dtype=object)[values]
+    refuse_gaps(words, "label", named)
+    labelling.refuse_measurements(words, "label")
+    groups = None
+    if group is not None:
+        groups = labelling.words(pd.Series(list(dataset[_column(dataset, "group", group, kind="")])))
+        refuse_gaps(groups, "group", group)
+    known = getattr(dataset, "_fingerprint", None)
+    items = Items(lambda number: to_array(dataset[number][pictures]), np.arange(len(dataset)), known=known)
+    classes = None if names is None else list(map(text, names))
+    return Foreign(records=_in_memory(items, words, groups), root=None, classes=classes)
+
+
+def _column(dataset: Any, option: str, wanted: str | None, *, kind: str) -> str:
+    columns = list(dataset.column_names)
+    if wanted is not None:
+        if wanted not in columns:
+            raise DataError(f"'{option}' must name a column, got {wanted!r}; the dataset has {listing(columns)}")
+        return wanted
+    fitting = [name for name in columns if type(dataset.features[name]).__name__ == kind]
+    if len(fitting) != 1:
+        raise DataError(f"'{option}' must name a column, got none and not one of type {kind}: {listing(columns)}")
+    return fitting[0]
+
+
+def to_array(image: Any) -> NDArray[Any]:
+    """Turn a picture of another library into pixels.
+
+    Args:
+        image: An image of Pillow, an array (height, width[, channels]) or a tensor
+            ([channels, ]height, width), uint8 or uint16.
+
+    Returns:
+        Pixels (height, width) or (height, width, 1 or 3).
+
+    Raises:
+        DataError: if it is something else.
+    """
+    from PIL import Image
+
+    from imgcls.data import images
+
+    if isinstance(image, Image.Image):
+        return images.from_pillow(image)
+    found = np.asarray(image)
+    if type(image).__module__.split(".")[0] == "torch" and found.ndim == 3 and found.shape[0] in {1, 3}:
+        found = found.transpose(1, 2, 0)
+    if found.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)} or found.ndim not in {2, 3}:
+        raise DataError(
+            f"'dataset' must give images of uint8 or uint16, got {type(image).__name__} of {found.dtype} {found.shape}"
+        )
+    return found

@@ -1,0 +1,128 @@
+"""Tables from files and from other libraries, as frames of pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["read_lines", "read_table", "to_pandas"]
+
+
+def read_table(
+    path: Path, *, words: Iterable[str], delimiter: str | None, encoding: str
+) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """Read a CSV or TSV file.
+
+    Args:
+        path: The file.
+        words: The columns that are read as text.
+        delimiter: What stands between columns; None means tabs for `.tsv`, else commas.
+        encoding: The encoding of the file.
+
+    Returns:
+        The table without blank lines, and the row of each of its records (N,) in the file,
+        whose header is row 1.
+
+    Raises:
+        DataError: if the file is missing or no table.
+    """
+    frame = _read(path, words, delimiter or ("\t" if path.suffix.lower() == ".tsv" else ","), encoding)
+    if len(frame.columns) == 1 and delimiter is None:
+        _refuse_other_delimiter(path, str(frame.columns[0]))
+    filled = np.flatnonzero(frame.notna().any(axis=1).to_numpy())
+    return frame.iloc[filled].reset_index(drop=True), filled + 2
+
+
+def _read(path: Path, words: Iterable[str], delimiter: str, encoding: str) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(
+            path,
+            sep=delimiter,
+            dtype=dict.fromkeys(words, str),
+            encoding="utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding,
+            keep_default_na=False,
+            na_values=[""],
+            skip_blank_lines=False,
+            low_memory=False,
+        )
+    except OSError:
+        raise DataError(f"'path' must name an existing file, got {str(path)!r}") from None
+    except LookupError:
+        raise ConfigError(f"'encoding' must be one that Python knows, got {encoding!r}") from None
+    except UnicodeError as error:
+        raise DataError(
+            f"'path' must name a UTF-8 table, got {str(path)!r}; {error}; say what it is, such as encoding='latin-1'"
+        ) from None
+    except ValueError as error:
+        raise DataError(f"'path' must name a UTF-8 table, got {str(path)!r}; {error}") from None
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus fields for an index
+        raise DataError(f"'path' must name a table, got rows with more fields than the header in {str(path)!r}")
+    return frame
+
+
+def _refuse_other_delimiter(path: Path, header: str) -> None:
+    for sign in (";", "\t", "|"):
+        if sign in header:
+            raise DataError(
+                f"'delimiter' must be what stands between the columns, got one column {header!r} in {str(path)!r}; "
+                f"try delimiter={sign!r}"
+            )
+
+
+def read_lines(path: Path, *, encoding: str) -> list[str]:
+    """Read a text file with one entry a line.
+
+    Args:
+        path: The file.
+        encoding: The encoding of the file.
+
+    Returns:
+        The lines without space around them; empty lines at the end are left out.
+
+    Raises:
+        DataError: if the file is missing or no text.
+    """
+    try:
+        content = path.read_text(encoding=encoding)
+    except OSError:
+        raise DataError(f"'path' must name an existing file, got {str(path)!r}") from None
+    except LookupError:
+        raise ConfigError(f"'encoding' must be one that Python knows, got {encoding!r}") from None
+    except UnicodeError as error:
+        raise DataError(f"'path' must name a text in {encoding}, got {str(path)!r}; {error}") from None
+    return [line.strip() for line in content.removeprefix("\ufeff").rstrip().split("\n")]
+
+
+def to_pandas(frame: Any) -> pd.DataFrame:
+    """Turn a frame of pandas, polars or pyarrow into one of pandas.
+
+    Args:
+        frame: The frame.
+
+    Returns:
+        A copy.
+
+    Raises:
+        DataError: if it is no frame.
+    """
+    import pandas as pd
+
+    library = type(frame).__module__.split(".")[0]
+    if isinstance(frame, pd.DataFrame):
+        return frame.reset_index(drop=True)
+    if library == "polars":
+        return pd.DataFrame(frame.to_dict(as_series=False))
+    if library == "pyarrow":
+        return pd.DataFrame(frame.to_pydict())
+    raise DataError(f"'frame' must be a frame of pandas, polars or pyarrow, got {type(frame).__name__}")
