@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from imgcls.balancing.base import samplers as samplers
     from imgcls.core.config import replace as replace
     from imgcls.core.errors import ImgclsError as ImgclsError
+    from imgcls.data.check.report import CheckReport as CheckReport
     from imgcls.data.dataset import Dataset as Dataset
     from imgcls.data.folds import Fold as Fold
     from imgcls.data.folds import Folds as Folds
     from imgcls.data.spec import ImageSpec as ImageSpec
+    from imgcls.data.tiling import tile as tile
     from imgcls.evaluation.predictions import Predictions as Predictions
     from imgcls.evaluation.thresholds import Threshold as Threshold
     from imgcls.explain.base import Attributions as Attributions
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from imgcls.models.head import Head as Head
     from imgcls.run import Run as Run
     from imgcls.run import load_run as load_run
+    from imgcls.runtime.embedding import embed as embed
     from imgcls.search.base import SearchBackend as SearchBackend
     from imgcls.search.base import search_backends as search_backends
     from imgcls.search.space import Choice as Choice
@@ -51,6 +54,7 @@ _PLACES = {
     "Attributions": "explain.base",
     "Backbone": "models.base",
     "Balancer": "balancing.balancer",
+    "CheckReport": "data.check.report",
     "Choice": "search.space",
     "Classifier": "models.base",
     "Dataset": "data.dataset",
@@ -76,12 +80,14 @@ _PLACES = {
     "Threshold": "evaluation.thresholds",
     "Trainer": "trainer",
     "backbones": "models.base",
+    "embed": "runtime.embedding",
     "explainers": "explain.base",
     "load_run": "run",
     "replace": "core.config",
     "samplers": "balancing.base",
     "search_backends": "search.base",
     "splitters": "splitting.base",
+    "tile": "data.tiling",
 }
 
 __all__ = ["__version__", *_PLACES]  # noqa: PLE0604 (the names are words)

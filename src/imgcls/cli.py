@@ -14,6 +14,7 @@ from imgcls.core.errors import ConfigError, ImgclsError
 
 __all__ = ["main"]
 
+cache = typer.Typer(help="The decoded images that are kept on disk.", no_args_is_help=True)
 app = typer.Typer(
     name="imgcls",
     help="Image classification for small, imbalanced, grouped image sets that must be trusted.",
@@ -27,6 +28,9 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         print(f"imgcls {imgcls.__version__}")
         raise typer.Exit
+
+
+app.add_typer(cache, name="cache")
 
 
 @app.callback()
@@ -70,6 +74,74 @@ def plugins() -> None:
     for plugin in all_plugins():
         table.add_row(plugin.group, plugin.name, plugin.distribution, f"{plugin.state} {plugin.cause}".strip())
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@app.command()
+def check(
+    data: Annotated[
+        Path, typer.Argument(help="A folder of class folders, a CSV or npz file, or a YAML configuration.")
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Options of the reader, such as group=patient.")] = None,
+    *,
+    html: Annotated[Path | None, typer.Option(help="Write a page of what was found.")] = None,
+    no_near: Annotated[bool, typer.Option("--no-near", help="Look for exact duplicates only.")] = False,
+    embed: Annotated[str | None, typer.Option(help="A backbone whose features are compared as well.")] = None,
+    embedding_map: Annotated[str | None, typer.Option("--map", help="pca or tsne: draw the features.")] = None,
+) -> None:
+    """Decode every image once and list faults: bad files, duplicates, leaks between splits, odd labels.
+
+    Exit code 1 says that there are errors.
+
+    Example: imgcls check chest_xray/ group='(person[0-9]+_[a-z]+)' --html check.html
+    """
+    opened = _data(data, dict(map(_change, overrides or ())))
+    if embedding_map is not None and embed is None:
+        raise ConfigError("'--map' must come with '--embed', which says what features to draw")
+    features = None if embed is None else imgcls.embed(opened, backbone=embed)
+    report = opened.check(near=not no_near, embeddings=features, embedding_map=embedding_map)  # type: ignore[arg-type]
+    print(report)
+    if html is not None:
+        report.save(html)
+        print(f"Page: {html.resolve()}")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@cache.command("list")
+def list_cache() -> None:
+    """List what is kept, with its size and when it was used last.
+
+    Example: imgcls cache list
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from imgcls.data.cache import entries, store_folder
+
+    found = entries()
+    table = Table("key", "MiB", "used last (UTC)", "what", box=None, pad_edge=False)
+    for entry in found:
+        table.add_row(entry.key[:12], f"{entry.size / 2**20:.1f}", f"{entry.used:%Y-%m-%d %H:%M}", entry.about)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print(f"{len(found)} in {store_folder()}, {sum(entry.size for entry in found) / 2**20:.1f} MiB")
+
+
+@cache.command("prune")
+def prune_cache(
+    keys: Annotated[list[str] | None, typer.Argument(help="The beginnings of keys.")] = None,
+    *,
+    older_than: Annotated[float | None, typer.Option(help="Days without use; 0 takes all.")] = None,
+) -> None:
+    """Delete what is kept; it is decoded again when it is needed.
+
+    Example: imgcls cache prune --older-than 30
+    """
+    from imgcls.data.cache import prune
+
+    deleted, left = prune(older_than=older_than, keys=keys or ())
+    print(f"Deleted {len(deleted)}, {sum(entry.size for entry in deleted) / 2**20:.1f} MiB.")
+    if left:
+        print(f"Left {len(left)} that a process is building.")
 
 
 @app.command()
@@ -135,6 +207,20 @@ def explain(
     opened = load_run(run, root=root)
     found = opened.explain(method, split=split, limit=limit, errors=errors)
     print(f"{len(found)} maps: {opened.folder / 'attributions'}\nReport: {opened.report()}")
+
+
+# What a path holds is told by the path: a folder, a table, an archive or a configuration.
+def _data(path: Path, options: dict[str, Any]) -> imgcls.Dataset:
+    from imgcls.core.config import from_yaml, replace
+
+    if path.suffix.lower() in {".yaml", ".yml"}:
+        loaded = from_yaml(_text(path), source=str(path))
+        if not isinstance(loaded, dict) or not isinstance(loaded.get("data"), dict):
+            raise ConfigError(f"{str(path)!r} must hold 'data', with 'from' and the options of that reader")
+        return imgcls.Dataset.from_config(replace(loaded["data"], options))
+    kinds = {".csv": ("csv", "path"), ".tsv": ("csv", "path"), ".npz": ("npz", "path")}
+    reader, first = kinds.get(path.suffix.lower(), ("folder", "root"))
+    return imgcls.Dataset.from_config({"from": reader, first: path, **options})
 
 
 def _text(path: Path) -> str:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import attrs
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgcls.core.errors import ConfigError, DataError, nearest
 from imgcls.core.randomness import generator
-from imgcls.data import arguments, files, images, joining, labels, memory, naming
+from imgcls.data import arguments, files, images, joining, labels, masks, memory, naming
 from imgcls.data.columns import MASK, VIEW, view_column
 from imgcls.data.readers import Readers
 from imgcls.data.records import Records, companion_columns
@@ -22,6 +22,9 @@ from imgcls.data.spec import ImageSpec
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from imgcls.data.check.report import CheckReport
+    from imgcls.data.folds import Folds
 
 __all__ = ["Dataset", "Sample"]
 
@@ -170,6 +173,15 @@ class Dataset(Readers):
         return self.frame["group"].to_numpy(dtype=np.str_) if "group" in self.frame else None
 
     @functools.cached_property
+    def group_codes(self) -> NDArray[np.int64] | None:
+        """The number of each record's group in alphabetical order, (N,), or None where the set has none."""
+        import pandas as pd
+
+        if "group" not in self.frame:
+            return None
+        return pd.factorize(self.frame["group"], sort=True)[0].astype(np.int64)
+
+    @functools.cached_property
     def splits(self) -> NDArray[np.str_] | None:
         """`train`, `val` or `test` of each record, (N,), or None where the set does not say."""
         return self.frame["split"].to_numpy(dtype=np.str_) if "split" in self.frame else None
@@ -299,8 +311,6 @@ class Dataset(Readers):
         """
         if MASK not in self.frame or not self.frame[MASK].iloc[position]:
             return None
-        from imgcls.data import masks
-
         header = images.header(self.path(position))
         return masks.read_mask(self.path(position, view=MASK), threshold=self.mask_threshold, header=header)
 
@@ -315,8 +325,6 @@ class Dataset(Readers):
             How much of each pixel lies inside, (height, width) from 0 to 255; zeros where the
             record has no mask.
         """
-        from imgcls.data import masks
-
         found = self.original_mask(position)
         return np.zeros(spec.size, np.uint8) if found is None else masks.fit_mask(found, spec)
 
@@ -389,6 +397,32 @@ class Dataset(Readers):
         chosen = naming.positive_class(frame["label"], order, wanted, multilabel=self.multilabel)
         given = wanted is not None
         return attrs.evolve(self, frame=frame, classes=order, positive=chosen, positive_given=given, source=None)
+
+    def check(
+        self,
+        *,
+        folds: Folds | None = None,
+        near: bool = True,
+        embeddings: ArrayLike | None = None,
+        embedding_map: Literal["pca", "tsne"] | None = None,
+        seed: int = 0,
+    ) -> CheckReport:
+        """Decode everything once and look for faults; nothing is written and no bad file stops it.
+
+        Args:
+            folds: Folds whose sides are looked at too, beside the set's own splits.
+            near: Whether to look for near duplicates.
+            embeddings: A vector a record (N, D), such as those of `imgcls.embed`, for another
+                look at near duplicates.
+            embedding_map: Draws a map of the embeddings.
+            seed: The seed of samples and maps.
+
+        Returns:
+            What was found: bad files, duplicates, label conflicts, leaks, counts and statistics.
+        """
+        from imgcls.data.check.checking import check
+
+        return check(self, folds=folds, near=near, embeddings=embeddings, embedding_map=embedding_map, seed=seed)
 
     def counts(self) -> dict[str, int]:
         """Count the records of each class.

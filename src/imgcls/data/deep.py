@@ -25,7 +25,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 #: Rows that are treated at a time where an image is changed in place.
 _ROWS = 256
 
-_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # tags of TIFF
+_SAMPLE_FORMAT = 339  # a tag of TIFF
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -153,7 +153,7 @@ def _grey(image: ImageFile, header: Header) -> Deep:
     if "transparency" in image.info:  # a value, of which every pixel is transparent
         stored = np.where(stored == image.info["transparency"], 0, stored)
     # Pillow holds unsigned 32 bits as signed ones, and does not invert deep TIFF whose 0 is white.
-    return Deep(stored=stored.view(np.uint32) if unsigned else stored, inverted=tags.get(_PHOTOMETRIC) == 0)
+    return Deep(stored=stored.view(np.uint32) if unsigned else stored, inverted=header.inverted)
 
 
 def _decoded(path: Path, header: Header) -> NDArray[np.uint16]:

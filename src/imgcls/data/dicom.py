@@ -44,8 +44,23 @@ def header(stream: BinaryIO) -> Header:
     check_size(width, height)
     check_frames(int(found.get("NumberOfFrames") or 1))
     check_mode(mode)
-    bits = int(found.BitsStored)
-    return Header(width=width, height=height, format="DICOM", mode=mode, bits=bits, raw_width=width, raw_height=height)
+    return Header(
+        width=width,
+        height=height,
+        format="DICOM",
+        mode=mode,
+        bits=int(found.BitsStored),
+        raw_width=width,
+        raw_height=height,
+        inverted=mode == "MONOCHROME1" and not _is_plain(found),
+    )
+
+
+# What is stored is shown as it is.
+def _is_plain(found: Any) -> bool:
+    rescaled = (float(found.get("RescaleSlope") or 1), float(found.get("RescaleIntercept") or 0)) != (1, 0)
+    whole = int(found.BitsStored) == int(found.BitsAllocated) == 8
+    return whole and not rescaled and "ModalityLUTSequence" not in found
 
 
 def _read(stream: BinaryIO, *, pixels: bool) -> Any:

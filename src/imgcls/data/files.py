@@ -16,11 +16,11 @@ from imgcls.data.images import EXTENSIONS
 
 __all__ = ["facts", "image_paths", "places", "posix", "refuse_paths"]
 
+#: The bits of a mode that say what kind of file it is.
+_KIND = 0o170000
+
 #: What stands for the bytes of a file name that is not UTF-8.
 _NO_TEXT = re.compile("[\ud800-\udfff]")
-
-#: Roots of other systems, which never are below a folder.
-_DRIVE = re.compile(r"^([A-Za-z]:|//|\\\\)")
 
 
 def places(positions: Iterable[int], rows: NDArray[np.int64] | None) -> str:
@@ -100,13 +100,18 @@ def refuse_paths(names: Sequence[str], rows: NDArray[np.int64] | None) -> None:
         DataError: if one is absolute, has `..` or NUL in it or is no text.
     """
     _refuse_no_text(names)
-    bad = [
-        position
-        for position, name in enumerate(names)
-        if name[:1] == "/" or "\0" in name or (".." in name and ".." in name.split("/")) or _DRIVE.match(name)
-    ]
+    bad = [position for position, name in enumerate(names) if _leaves(name)]
     if bad:
         raise DataError(f"image paths must stay below 'root', got {names[bad[0]]!r} in {places(bad, rows)}")
+
+
+def _leaves(name: str) -> bool:
+    return (
+        name[:1] == "/"
+        or "\0" in name
+        or (".." in name and ".." in name.split("/"))
+        or (name[1:2] == ":" and name[0].isalpha())  # a drive
+    )
 
 
 def _refuse_no_text(names: Iterable[str]) -> None:
@@ -129,18 +134,25 @@ def facts(root: Path, names: Sequence[str], rows: NDArray[np.int64] | None = Non
     Raises:
         DataError: if files are missing, or links lead out of the folder, named with their places.
     """
-    border = _Border(root)
+    border, prefix = _Border(root), f"{root}{os.sep}"
     found = np.zeros((len(names), 2), dtype=np.int64)
     missing, outside = [], []
-    for position, name in enumerate(names):
-        if name:
-            status = border.look(name)
-            if status is None:
-                missing.append(position)
-            elif not border.holds(name):
-                outside.append(position)
-            else:
-                found[position] = status.st_size, status.st_mtime_ns
+    for position, name in enumerate(names):  # a million of them, so as little as can be is done for each
+        if not name:
+            continue
+        try:
+            status = os.lstat(prefix + name)
+        except OSError:
+            missing.append(position)
+            continue
+        if status.st_mode & _KIND == stat.S_IFREG and border.holds(name.rpartition("/")[0]):
+            found[position] = status.st_size, status.st_mtime_ns
+        elif (target := border.target(name)) is None:
+            missing.append(position)
+        elif not border.holds(name):
+            outside.append(position)
+        else:
+            found[position] = target.st_size, target.st_mtime_ns
     if missing:
         shown = listing((names[position] for position in missing), limit=3)
         where = places(missing, rows)
@@ -155,33 +167,22 @@ def facts(root: Path, names: Sequence[str], rows: NDArray[np.int64] | None = Non
 
 
 class _Border:
-    """Tells what lies below a folder; the real place of each folder in it is looked up once."""
+    """Tells what lies below a folder; the real place of a path is looked up once."""
 
     def __init__(self, root: Path) -> None:
         self._root = str(root)
-        self._real = os.path.join(os.path.realpath(root), "")  # noqa: PTH118 (speed)
-        self._folders: dict[str, bool] = {}
-        self._links: set[str] = set()
+        self._real = os.path.join(os.path.realpath(root), "")  # noqa: PTH118 (joins of strings)
+        self._known: dict[str, bool] = {}
 
-    def look(self, name: str) -> os.stat_result | None:
-        path = f"{self._root}/{name}"
+    def holds(self, name: str) -> bool:
+        if name not in self._known:
+            real = os.path.realpath(os.path.join(self._root, name))  # noqa: PTH118
+            self._known[name] = os.path.join(real, "").startswith(self._real)  # noqa: PTH118
+        return self._known[name]
+
+    def target(self, name: str) -> os.stat_result | None:
         try:
-            status = os.lstat(path)
-            if stat.S_ISLNK(status.st_mode):
-                self._links.add(name)
-                status = os.stat(path)  # noqa: PTH116 (a million of them)
+            status = os.stat(os.path.join(self._root, name))  # noqa: PTH116, PTH118
         except OSError:
             return None
         return status if stat.S_ISREG(status.st_mode) else None
-
-    def holds(self, name: str) -> bool:
-        if name in self._links:
-            return self._is_below(name)
-        folder = name.rpartition("/")[0]
-        if folder not in self._folders:
-            self._folders[folder] = self._is_below(folder)
-        return self._folders[folder]
-
-    def _is_below(self, name: str) -> bool:
-        real = os.path.realpath(os.path.join(self._root, name))  # noqa: PTH118
-        return os.path.join(real, "").startswith(self._real)  # noqa: PTH118

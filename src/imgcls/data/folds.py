@@ -167,7 +167,7 @@ class Folds:
 def _counts(dataset: Dataset, positions: NDArray[np.int64]) -> dict[str, Any]:
     counts = np.bincount(dataset.labels[positions], minlength=len(dataset.classes))
     classes = dict(zip(dataset.classes, counts.tolist(), strict=True))
-    groups = None if dataset.groups is None else len(np.unique(dataset.groups[positions]))
+    groups = None if dataset.group_codes is None else len(np.unique(dataset.group_codes[positions]))
     return {"groups": groups, "classes": classes}
 
 
@@ -179,8 +179,8 @@ def _check_fold(codes: NDArray[np.int8], number: int, dataset: Dataset, *, keeps
     if len(trained) < len(dataset.classes):
         missing = [name for index, name in enumerate(dataset.classes) if index not in trained]
         raise SplitError(f"fold {number} must train on every class, got none of {listing(missing)}; use fewer folds")
-    if keeps_groups and dataset.groups is not None:
-        _refuse_divided(codes, number, dataset.groups)
+    if keeps_groups and dataset.group_codes is not None:
+        _refuse_divided(codes, number, dataset, dataset.group_codes)
 
 
 # A record that some folds test more than once would count more often than others in what is pooled.
@@ -193,16 +193,17 @@ def _refuse_overlap(tested: NDArray[np.bool_]) -> None:
         )
 
 
-def _refuse_divided(codes: NDArray[np.int8], number: int, groups: NDArray[np.str_]) -> None:
-    used = codes != UNUSED
-    names, index = np.unique(groups[used], return_inverse=True)
-    lowest, highest = np.full(len(names), UNUSED), np.full(len(names), TRAIN)
-    np.minimum.at(lowest, index, codes[used])
-    np.maximum.at(highest, index, codes[used])
-    divided = np.flatnonzero(lowest != highest)
+def _refuse_divided(codes: NDArray[np.int8], number: int, dataset: Dataset, groups: NDArray[np.int64]) -> None:
+    sides = np.zeros((groups.max() + 1, len(_PARTS)), dtype=bool)
+    sides[groups, codes] = True
+    sides[:, UNUSED] = False
+    divided = np.flatnonzero(sides.sum(axis=1) > 1)
     if len(divided):
-        sides = f"{_PARTS[lowest[divided[0]]]} and {_PARTS[highest[divided[0]]]}"
+        both = [name for name, found in zip(_PARTS, sides[divided[0]], strict=True) if found]
+        names = [str(dataset.frame["group"].iloc[np.flatnonzero(groups == code)[0]]) for code in divided[:4]]
+        more = f" and {len(divided) - 3} more" if len(divided) > 3 else ""
         raise SplitError(
-            f"groups must stand on one side of a split, got {listing(names[divided], limit=3)} on both {sides} of "
+            f"groups must stand on one side of a split, got {listing(names[:3])}{more} on both "
+            f"{' and '.join(both)} of "
             f"fold {number}; move their records to one side, or leave 'group' out if they are no groups"
         )

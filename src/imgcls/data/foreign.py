@@ -179,12 +179,12 @@ def to_array(image: Any) -> NDArray[Any]:
     Raises:
         DataError: if it is something else.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     from imgcls.data import images
 
     if isinstance(image, Image.Image):
-        return images.from_pillow(image)
+        return images.from_pillow(ImageOps.exif_transpose(image))
     found = np.asarray(image)
     if type(image).__module__.split(".")[0] == "torch" and found.ndim == 3 and found.shape[0] in {1, 3}:
         found = found.transpose(1, 2, 0)

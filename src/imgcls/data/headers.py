@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Header", "check_frames", "check_mode", "check_size", "form_of", "named", "of_image", "opened", "upright"]
 
+#: The tag of TIFF that says whether 0 is white.
+_PHOTOMETRIC = 262
+
 #: Larger images are refused from their header: a file of 31 kB can hold 16000 x 16000 pixels.
 _MAX_PIXELS = 64_000_000
 
@@ -60,6 +63,7 @@ class Header:
         orientation: How the file's rows and columns lie, 1 to 8, as EXIF numbers them.
         raw_width: In pixels, as stored.
         raw_height: In pixels, as stored.
+        inverted: Whether low values are bright in what `original` gives, as in deep MONOCHROME1.
     """
 
     width: int
@@ -70,6 +74,7 @@ class Header:
     orientation: int = 1
     raw_width: int
     raw_height: int
+    inverted: bool = False
 
 
 @contextlib.contextmanager
@@ -186,7 +191,17 @@ def of_image(image: ImageFile, stream: BinaryIO) -> Header:
         orientation=orientation,
         raw_width=width,
         raw_height=height,
+        inverted=_is_inverted(image),
     )
+
+
+# Pillow turns TIFF of 8 bits whose 0 is white, but not deeper ones.
+def _is_inverted(image: ImageFile) -> bool:
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    if not isinstance(image, TiffImageFile) or not image.mode.startswith(("I", "F")):
+        return False
+    return bool(image.tag_v2.get(_PHOTOMETRIC) == 0)
 
 
 def check_size(width: int, height: int) -> None:
@@ -203,7 +218,7 @@ def check_size(width: int, height: int) -> None:
         raise DecodeError(f"must have at least 2 x 2 pixels, got {width} x {height}; leave it out")
     if width * height > _MAX_PIXELS:
         limit = f"at most {_MAX_PIXELS // 10**6} megapixels"
-        raise DecodeError(f"must have {limit}, got {width} x {height}; cut it into tiles")
+        raise DecodeError(f"must have {limit}, got {width} x {height}; cut it into smaller files")
 
 
 def check_frames(count: int) -> None:

@@ -90,7 +90,7 @@ def to_records(
 
 
 def _texts(table: pd.DataFrame, columns: Columns, rows: NDArray[np.int64] | None) -> dict[str, Any]:
-    words = {role: labels.words(table[name]) for role, name in _roles(columns, table).items()}
+    words = {role: _words(role, table[name]) for role, name in _roles(columns, table).items()}
     named = {**columns.named(), "group": columns.group, "label": columns.labels[0]}
     for role, values in words.items():
         if role in named and not (role == "label" and columns.multilabel):
@@ -101,6 +101,13 @@ def _texts(table: pd.DataFrame, columns: Columns, rows: NDArray[np.int64] | None
     if "weight" in words:
         found["weight"] = _weights(words["weight"], rows)
     return found
+
+
+# Paths are nearly all different, so that looking for equal ones would take longer.
+def _words(role: str, values: pd.Series[Any]) -> NDArray[np.object_]:
+    if role != "image":
+        return labels.words(values)
+    return np.array([text(value) for value in values.astype(object).where(values.notna(), "").tolist()], dtype=object)
 
 
 def _roles(columns: Columns, table: pd.DataFrame) -> dict[str, str]:

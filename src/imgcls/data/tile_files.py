@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imgcls.core.errors import DataError, DecodeError
 from imgcls.core.progress import progress
-from imgcls.data import grid
+from imgcls.data import grid, images
 from imgcls.data.dataset import Dataset
 from imgcls.data.files import places
 from imgcls.data.tile_rules import Picture, Rules, Tile, plan
@@ -80,6 +80,8 @@ def _write(dataset: Dataset, rules: Rules, position: int, folder: Path, stem: st
 
 def _read(dataset: Dataset, position: int) -> Picture:
     name, label = (dataset.frame[column].iloc[position] for column in ("id", "label"))
+    if dataset.arrays is None and images.header(dataset.path(position)).inverted:
+        raise DataError(f"image {name!r} must have bright high values, got an inverted one; convert it first")
     image, mask = dataset.original(position), dataset.original_mask(position)
     if image.dtype.kind == "f" and image.shape[-1] != 1:
         raise DataError(

@@ -40,7 +40,7 @@ def normalised(pixels: NDArray[Any], model: Classifier, spec: ImageSpec) -> Tens
         Images (B, C, H, W), float32.
     """
     own = attrs.evolve(spec, mean=model.facts.mean, std=model.facts.std)
-    return normalise(torch.from_numpy(pixels), *normalisation(own)).contiguous()
+    return normalise(torch.from_numpy(pixels), *normalisation(own))
 
 
 @final

@@ -25,25 +25,35 @@ def normalisation(spec: ImageSpec) -> tuple[Tensor, Tensor]:
         spec: The form of the images, with the numbers of mean and standard deviation.
 
     Returns:
-        What a pixel is multiplied by and what is then subtracted, both (1, C, 1, 1).
+        What a value is multiplied by and what is then subtracted, for a row of pixels, both
+        (width * C,).
     """
     assert spec.statistics is not None
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in spec.statistics)
+    mean, std = (torch.tensor(values).repeat(spec.size[1]) for values in spec.statistics)
     return 1 / (spec.levels * std), mean / std
 
 
-def normalise(raw: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def normalise(raw: Tensor, scale: Tensor, shift: Tensor, *, channels_last: bool = False) -> Tensor:
     """Turn pixels into what a network sees; training, prediction and explanation all come here.
 
     Args:
         raw: Pixels (B, H, W, C), uint8 or uint16.
         scale: Of `normalisation`.
         shift: Of `normalisation`.
+        channels_last: Whether the channels of a pixel lie together in memory, as in `raw`, or
+            each channel is a plane.
 
     Returns:
-        Images (B, C, H, W), float32, channels-last in memory as the pixels are.
+        Images (B, C, H, W), float32.
     """
-    return raw.permute(0, 3, 1, 2).float().mul_(scale).sub_(shift)
+    # Bytes are moved before they become floats, and factors go along whole rows or planes: one factor for each
+    # of three values in turn takes fifteen times as long.
+    if channels_last:
+        rows = raw.flatten(2).float().mul_(scale).sub_(shift)
+        return rows.view(raw.shape).permute(0, 3, 1, 2)
+    channels = raw.shape[-1]
+    factor, offset = (values[:channels].view(-1, 1, 1) for values in (scale, shift))
+    return raw.permute(0, 3, 1, 2).contiguous().float().mul_(factor).sub_(offset)
 
 
 @final
@@ -55,8 +65,8 @@ class Batches:
         source: The pixels.
         spec: Their form, with the numbers of mean and standard deviation.
         runtime: Where the images go.
-        scale: What a pixel is multiplied by, (1, C, 1, 1): one over levels and deviation.
-        shift: What is then subtracted, (1, C, 1, 1): mean over deviation.
+        scale: What a value is multiplied by, for a row of pixels: one over levels and deviation.
+        shift: What is then subtracted: mean over deviation.
     """
 
     source: Source
@@ -106,8 +116,8 @@ class Batches:
             yield self._ready(raw)
 
     def _ready(self, raw: Tensor) -> Tensor:
-        images = normalise(raw.to(self.runtime.device), self.scale, self.shift)
-        return images if self.runtime.channels_last else images.contiguous()
+        moved = raw.to(self.runtime.device)
+        return normalise(moved, self.scale, self.shift, channels_last=self.runtime.channels_last)
 
 
 def chunks(positions: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

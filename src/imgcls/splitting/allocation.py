@@ -21,9 +21,8 @@ def unit_codes(dataset: Dataset, *, grouped: bool) -> NDArray[np.int64]:
     Returns:
         The unit of each record, (N,), from 0.
     """
-    if not grouped or dataset.groups is None:
-        return np.arange(len(dataset))
-    return np.unique(dataset.groups, return_inverse=True)[1].astype(np.int64)
+    codes = dataset.group_codes
+    return np.arange(len(dataset)) if not grouped or codes is None else codes
 
 
 def class_counts(units: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
