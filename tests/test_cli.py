@@ -160,3 +160,52 @@ def test_help_loads_no_torch() -> None:
     code = "import sys; sys.argv = ['imgcls', '--help']\ntry:\n import imgcls.cli as c; c.main()\n"
     code += "except SystemExit: pass\nsys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+# Checking and the cache
+
+
+def test_check_lists_faults_and_says_so_by_its_exit_code(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "check", folder, "group=(g[0-9]+)-", "--html", tmp_path / "check.html") == 0
+    assert "<html" in (tmp_path / "check.html").read_text()
+    broken = write_image_folder(tmp_path / "broken", blobs(groups=4))
+    first = sorted(broken.rglob("*.png"))[0]
+    first.write_bytes(b"no image")
+    capsys.readouterr()
+    assert call(monkeypatch, "check", broken) == 1
+    out, err = capsys.readouterr()
+    assert first.name in out
+    assert "Traceback" not in err
+
+
+def test_check_reads_tables_archives_and_configurations(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = imgcls.Dataset.from_folder(folder)
+    pd.DataFrame({"file": data.ids, "label": data.frame["label"]}).to_csv(tmp_path / "x.csv", index=False)
+    assert call(monkeypatch, "check", tmp_path / "x.csv", f"root={folder}", "image=file") == 0
+    assert call(monkeypatch, "check", written(tmp_path / "c.yaml", config(folder)), "--no-near") == 0
+
+
+def test_map_of_no_features_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "check", folder, "--map", "pca") == 1
+    assert "'--map' must come with '--embed'" in capsys.readouterr().err
+
+
+def test_cache_is_listed_and_pruned(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from imgcls.data.store import open_store
+
+    store = open_store(imgcls.Dataset.from_folder(folder), imgcls.ImageSpec(size=8))
+    assert call(monkeypatch, "cache", "list") == 0
+    assert store.folder.name[:12] in capsys.readouterr().out
+    assert call(monkeypatch, "cache", "prune") == 1
+    assert "'older_than' or 'keys' must be given" in capsys.readouterr().err
+    assert call(monkeypatch, "cache", "prune", "--older-than", "0") == 0
+    assert "Deleted 1" in capsys.readouterr().out
+    assert not store.folder.exists()

@@ -10,6 +10,7 @@ NAMES = [
     "Attributions",
     "Backbone",
     "Balancer",
+    "CheckReport",
     "Choice",
     "Classifier",
     "Dataset",
@@ -36,12 +37,14 @@ NAMES = [
     "Trainer",
     "__version__",
     "backbones",
+    "embed",
     "explainers",
     "load_run",
     "replace",
     "samplers",
     "search_backends",
     "splitters",
+    "tile",
 ]
 
 #: Libraries that take long to load, or that not every part needs.

@@ -49,3 +49,18 @@ def test_bce_of_a_huge_logit_stays_finite() -> None:
 def test_bce_wants_one_logit_and_cross_entropy_one_a_class() -> None:
     assert num_outputs("bce", 2) == 1
     assert num_outputs("cross-entropy", 5) == 5
+
+
+@pytest.mark.parametrize(("loss", "outputs"), [("cross-entropy", 2), ("bce", 1)])
+@pytest.mark.parametrize("weights", [None, WEIGHTS.double()])
+def test_a_record_of_weight_two_counts_as_two_records(loss: str, outputs: int, weights: torch.Tensor | None) -> None:
+    values, twice = logits(outputs), torch.tensor([0, 1, 1, 2, 3, 3, 4])
+    own = torch.tensor([1.0, 2.0, 1.0, 2.0, 1.0])
+    repeated = training_loss(values[twice], LABELS[twice], loss=loss, weights=weights)
+    weighted = training_loss(values, LABELS, loss=loss, weights=weights, record_weights=own)
+    torch.testing.assert_close(weighted, repeated)
+
+
+def test_a_batch_of_weight_zero_has_no_loss() -> None:
+    found = training_loss(logits(2), LABELS, loss="cross-entropy", weights=None, record_weights=torch.zeros(5))
+    assert found.item() == 0

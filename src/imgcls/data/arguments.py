@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +46,7 @@ def path(option: str, value: Any) -> Path:
     Raises:
         ConfigError: if it is none.
     """
-    if not isinstance(value, str | os.PathLike):
+    if not isinstance(value, str | os.PathLike) or "\0" in str(value):
         raise rejected(option, "be a path", value)
     return Path(value)
 
@@ -77,9 +78,9 @@ def sign(value: Any) -> str | None:
         One sign, or None.
 
     Raises:
-        ConfigError: if it is something else.
+        ConfigError: if it is something else, or quotes or ends lines.
     """
-    if value is not None and not (isinstance(value, str) and len(value) == 1):
+    if value is not None and not (isinstance(value, str) and len(value) == 1 and value not in '"\r\n'):
         raise rejected("delimiter", "be one sign", value)
     return value
 
@@ -113,9 +114,9 @@ def by_stem(match: Any) -> bool:
     Raises:
         ConfigError: if it is something else.
     """
-    if match not in {"path", "stem"}:
+    if not isinstance(match, str) or match not in {"path", "stem"}:
         raise rejected("match", "be 'path' or 'stem'", match)
-    return bool(match == "stem")
+    return match == "stem"
 
 
 def threshold(value: Any) -> float:
@@ -244,7 +245,7 @@ def source(
         The reader, its first argument and its options.
 
     Raises:
-        ConfigError: if the reader or an option is unknown, or the first argument is missing.
+        ConfigError: if the reader or an option is unknown, or one that it needs is missing.
     """
     if not isinstance(options, Mapping):
         raise rejected("data", "be options by name", options)
@@ -252,9 +253,10 @@ def source(
     if not isinstance(kind, str) or kind not in readers:
         raise ConfigError(f"'data.from' must name a reader, got {kind!r}; {nearest(str(kind), readers)}")
     reader, first = readers[kind]
-    known = {first, *(getattr(reader, "__kwdefaults__", None) or {})}
-    for key in options.keys() - {"from"} - known:
+    known = inspect.signature(reader).parameters
+    for key in options.keys() - {"from"} - known.keys():
         raise ConfigError(f"'data.{key}' must be an option of {kind!r}; {nearest(str(key), known)}")
-    if first not in options:
-        raise ConfigError(f"'data.{first}' must be given")
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise ConfigError(f"'data.{name}' must be given")
     return reader, options[first], {key: value for key, value in options.items() if key not in {"from", first}}

@@ -53,6 +53,8 @@ def _labels(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
     several = isinstance(value, tuple) and value and all(isinstance(name, str) for name in value)
     if not (isinstance(value, str) or several):
         raise rejected(field.name, "be the name of a column, or of several", value)
+    if several and len(set(value)) < len(value):
+        raise rejected(field.name, "name each column once", value)
 
 
 def _mapping(value: Any) -> Any:

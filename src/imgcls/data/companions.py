@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.core.errors import DataError, listing
-from imgcls.data.files import image_paths, places, posix
+from imgcls.core.errors import ConfigError, DataError, listing
+from imgcls.data.files import Border, image_paths, leaves, places, posix
 from imgcls.data.images import EXTENSIONS
 
 __all__ = ["by_stem", "companions", "shared_stems"]
@@ -52,7 +52,7 @@ def by_stem(root: Path, names: Sequence[str], rows: NDArray[np.int64] | None) ->
         first = double[0]
         raise DataError(
             f"names must mean one file each, got {names[first]!r} for {listing(found[first], limit=3)} "
-            f"({places(double, rows)}); give the folder, or the path with its extension"
+            f"({places(double, rows)}); give the folder too, or give whole paths and match='path'"
         )
     return [paths[0] for paths in found]
 
@@ -70,15 +70,19 @@ def companions(root: Path, ids: Sequence[str], pattern: str, *, what: str) -> li
         ids: Paths of the images below it, (N,).
         pattern: A file name with `<stem>` for the image's name without extension and `*` for
             anything, searched in the image's folder; with a `/` a path below `root`, where
-            `<folder>` stands for the image's folder.
+            `<folder>` stands for the image's folder and only the name may have a `*`.
         what: The name of the option, for messages.
 
     Returns:
         The path of each below `root`, (N,); empty where there is none.
 
     Raises:
+        ConfigError: if the pattern leads out of `root`.
         DataError: if an image has several, or none has any.
     """
+    pattern = pattern.replace("\\", "/")
+    if leaves(pattern):
+        raise ConfigError(f"{what!r} must be a pattern of paths below 'root', got {pattern!r}")
     shelf = _Shelf(root)
     found = []
     for name in ids:
@@ -95,7 +99,7 @@ def companions(root: Path, ids: Sequence[str], pattern: str, *, what: str) -> li
 
 def _filled(pattern: str, folder: str, stem: str) -> tuple[str, str]:
     place, slash, file = pattern.rpartition("/")
-    place = posix(place.replace("<folder>", folder)).strip("/") if slash else folder
+    place = posix(place.replace("<folder>", folder or ".").replace("<stem>", stem)) if slash else folder
     return ("" if place == "." else place), file.replace("<stem>", glob.escape(stem))
 
 
@@ -103,13 +107,12 @@ class _Shelf:
     """The file names of folders, each listed once."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root, self._border = root, Border(root)
         self._names: dict[str, list[str]] = {}
 
     def matches(self, folder: str, pattern: str) -> list[str]:
         if folder not in self._names:
-            place = self._root / folder
-            self._names[folder] = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
+            self._names[folder] = self._listed(folder)
         names = self._names[folder]
         sign = _WILD.search(pattern)
         beginning = pattern[: sign.start()] if sign else pattern
@@ -121,6 +124,15 @@ class _Shelf:
             if fnmatch.fnmatchcase(name, pattern):
                 found.append(prefix + name)
         return found
+
+    def _listed(self, folder: str) -> list[str]:
+        if not self._border.holds(folder):
+            raise DataError(f"folders must lie below {str(self._root)!r}, got a link that leads out of it: {folder!r}")
+        try:
+            with os.scandir(self._root / folder) as entries:
+                return sorted(entry.name for entry in entries if not entry.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def shared_stems(ids: Sequence[str]) -> Mapping[str, list[str]]:

@@ -16,7 +16,7 @@ from imgcls.core.errors import ConfigError, DataError, nearest
 from imgcls.core.randomness import generator
 from imgcls.data import arguments, files, images, joining, labels, masks, memory, naming
 from imgcls.data.columns import MASK, VIEW, view_column
-from imgcls.data.readers import Readers
+from imgcls.data.readers import MASK_THRESHOLD, Readers
 from imgcls.data.records import Records, companion_columns
 from imgcls.data.spec import ImageSpec
 
@@ -82,13 +82,15 @@ class Dataset(Readers):
     arrays: memory.Pixels | None = None
     sizes: NDArray[np.int64] | None = None
     rows: NDArray[np.int64] | None = None
-    mask_threshold: float = 127.0
+    mask_threshold: float = MASK_THRESHOLD
     source: Mapping[str, Any] | None = None
 
     @classmethod
     def _made(cls, records: Records, *, classes: Any, positive: Any, **fields: Any) -> Dataset:
         given, wanted = arguments.class_names(classes), arguments.class_name("positive", positive)
-        fields["mask_threshold"] = arguments.threshold(fields.get("mask_threshold", 127.0))
+        fields["mask_threshold"] = arguments.threshold(fields.get("mask_threshold", MASK_THRESHOLD))
+        if fields["mask_threshold"] != MASK_THRESHOLD and MASK not in records.frame:
+            raise ConfigError(f"'mask_threshold' must be left out without 'mask', got {fields['mask_threshold']!r}")
         column = records.frame["label"]
         order = naming.class_order(_distinct(column, multilabel=records.multilabel), given)
         chosen = naming.positive_class(column, order, wanted, multilabel=records.multilabel)
@@ -108,7 +110,7 @@ class Dataset(Readers):
 
     def _sourced(self, source: Mapping[str, Any]) -> Dataset:
         known = {key: value for key, value in source.items() if value is not None and value != {}}
-        if known.get("mask_threshold") == 127:
+        if known.get("mask_threshold") == MASK_THRESHOLD:
             del known["mask_threshold"]
         return attrs.evolve(self, source=known)
 
@@ -132,13 +134,14 @@ class Dataset(Readers):
         parts = list(datasets)
         if not parts or not all(isinstance(part, Dataset) for part in parts):
             raise DataError("'datasets' must be a list of at least one Dataset")
-        if len({part.mask_threshold for part in parts}) > 1:
-            raise DataError("'datasets' must all have one 'mask_threshold'")
+        thresholds = {part.mask_threshold for part in parts if MASK in part.frame} or {MASK_THRESHOLD}
+        if len(thresholds) > 1:
+            raise DataError(f"'datasets' must all have one 'mask_threshold', got {sorted(thresholds)}")
         records, root = joining.together([part._records() for part in parts], [part.root for part in parts])
         given = {part.positive if part.positive_given else None for part in parts}
         wanted = given.pop() if positive is None and len(given) == 1 else positive
         classes = list(dict.fromkeys(name for part in parts for name in part.classes))
-        return cls._made(records, classes=classes, positive=wanted, root=root, mask_threshold=parts[0].mask_threshold)
+        return cls._made(records, classes=classes, positive=wanted, root=root, mask_threshold=thresholds.pop())
 
     def _records(self) -> Records:
         return Records(frame=self.frame, multilabel=self.multilabel, sizes=self.sizes, arrays=self.arrays)
@@ -442,7 +445,8 @@ def _distinct(column: pd.Series[str], *, multilabel: bool) -> list[str]:
     return sorted({name for entry in found for name in entry.split(labels.SEPARATOR) if name})
 
 
-# Largest remainders: each class gets the whole part of its share, then the largest fractions one more.
+# Largest remainders: each class gets the whole part of its share, then the largest fractions one more;
+# what keeps a rare class in the sample is taken from those that got most above their shares.
 def _stratified(column: pd.Series[str], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     import pandas as pd
 
@@ -451,7 +455,7 @@ def _stratified(column: pd.Series[str], n: int, rng: np.random.Generator) -> NDA
     shares = n * counts / counts.sum()
     takes = np.maximum(np.floor(shares), 1 if n >= len(distinct) else 0).astype(np.int64)
     while takes.sum() > n:
-        takes[np.argmax(takes - shares)] -= 1
+        takes[np.argmax(np.where(takes > 1, takes - shares, -np.inf))] -= 1
     for index in np.argsort(-(shares - takes), kind="stable")[: n - takes.sum()]:
         takes[index] += 1
     parts = [rng.choice(np.flatnonzero(found == k), size=take, replace=False) for k, take in enumerate(takes)]

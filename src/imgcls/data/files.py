@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from imgcls.core.errors import DataError, listing
 from imgcls.data.images import EXTENSIONS
 
-__all__ = ["facts", "image_paths", "places", "posix", "refuse_paths"]
+__all__ = ["Border", "facts", "image_paths", "leaves", "places", "posix", "refuse_paths"]
 
 #: The bits of a mode that say what kind of file it is.
 _KIND = 0o170000
@@ -52,7 +53,7 @@ def image_paths(root: Path) -> list[str]:
         Sorted paths below it, with `/`.
 
     Raises:
-        DataError: if the folder is missing or a name is no text.
+        DataError: if a folder is missing or cannot be read, or a name is no text.
     """
     if not root.is_dir():
         raise DataError(f"'root' must be an existing folder, got {str(root)!r}")
@@ -62,13 +63,17 @@ def image_paths(root: Path) -> list[str]:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(root):
+    for place, folders, files in os.walk(root, onerror=_unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(place).relative_to(root).as_posix()
         prefix = "" if below == "." else f"{below}/"
         for name in files:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122 (speed)
                 yield prefix + name
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"folders below 'root' must be readable, got {error}") from None
 
 
 def posix(path: str) -> str:
@@ -100,12 +105,20 @@ def refuse_paths(names: Sequence[str], rows: NDArray[np.int64] | None) -> None:
         DataError: if one is absolute, has `..` or NUL in it or is no text.
     """
     _refuse_no_text(names)
-    bad = [position for position, name in enumerate(names) if _leaves(name)]
+    bad = [position for position, name in enumerate(names) if leaves(name)]
     if bad:
         raise DataError(f"image paths must stay below 'root', got {names[bad[0]]!r} in {places(bad, rows)}")
 
 
-def _leaves(name: str) -> bool:
+def leaves(name: str) -> bool:
+    """Tell whether a path could lead out of the folder that it is below.
+
+    Args:
+        name: The path, with `/`.
+
+    Returns:
+        Whether it is absolute, or has `..` or NUL in it.
+    """
     return (
         name[:1] == "/"
         or "\0" in name
@@ -134,7 +147,7 @@ def facts(root: Path, names: Sequence[str], rows: NDArray[np.int64] | None = Non
     Raises:
         DataError: if files are missing, or links lead out of the folder, named with their places.
     """
-    border, prefix = _Border(root), f"{root}{os.sep}"
+    border, prefix = Border(root), f"{root}{os.sep}"
     found = np.zeros((len(names), 2), dtype=np.int64)
     missing, outside = [], []
     for position, name in enumerate(names):  # a million of them, so as little as can be is done for each
@@ -166,8 +179,13 @@ def facts(root: Path, names: Sequence[str], rows: NDArray[np.int64] | None = Non
     return found.T
 
 
-class _Border:
-    """Tells what lies below a folder; the real place of a path is looked up once."""
+@final
+class Border:
+    """Tells what lies below a folder; the real place of a path is looked up once.
+
+    Args:
+        root: The folder.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = str(root)
@@ -175,12 +193,28 @@ class _Border:
         self._known: dict[str, bool] = {}
 
     def holds(self, name: str) -> bool:
+        """Tell whether a path leads to a place below the folder, or to itself.
+
+        Args:
+            name: The path, with `/`.
+
+        Returns:
+            Whether it does, with all links followed.
+        """
         if name not in self._known:
             real = os.path.realpath(os.path.join(self._root, name))  # noqa: PTH118
             self._known[name] = os.path.join(real, "").startswith(self._real)  # noqa: PTH118
         return self._known[name]
 
     def target(self, name: str) -> os.stat_result | None:
+        """Look at the file that a path leads to.
+
+        Args:
+            name: The path, with `/`.
+
+        Returns:
+            What is known of it; None where it is no file.
+        """
         try:
             status = os.stat(os.path.join(self._root, name))  # noqa: PTH116, PTH118
         except OSError:

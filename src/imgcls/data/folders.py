@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +64,9 @@ def _images(root: Path, patterns: Mapping[str, str]) -> list[str]:
     paths = files.image_paths(root)
     own = tuple(place for place in map(_own_folder, patterns.values()) if place)
     paths = [path for path in paths if not path.startswith(own)] if own else paths
-    others = {path for role, pattern in patterns.items() for path in companions(root, paths, pattern, what=role)}
+    found = {role: companions(root, paths, pattern, what=role) for role, pattern in patterns.items()}
+    others = {path for matches in found.values() for path in matches}
+    _refuse_orphans(paths, others, found, patterns)
     paths = [path for path in paths if path not in others]
     twins = shared_stems(paths)
     if twins:
@@ -72,6 +76,31 @@ def _images(root: Path, patterns: Mapping[str, str]) -> list[str]:
             "are masks, say so by mask='<stem>.png'"
         )
     return paths
+
+
+# A mask whose image is gone would pass for an image of its class.
+def _refuse_orphans(
+    paths: Sequence[str], others: set[str], found: Mapping[str, Sequence[str]], patterns: Mapping[str, str]
+) -> None:
+    for role, pattern in patterns.items():
+        shape = _shape(pattern)
+        lone = [path for path, match in zip(paths, found[role], strict=True) if not match and path not in others]
+        lone = [path for path in lone if shape and fnmatch.fnmatchcase(path if "/" in shape else _name(path), shape)]
+        if lone:
+            raise DataError(
+                f"{role!r} must go with an image each, got none for {listing(lone, limit=3)}; remove these files, or "
+                "rename them if they are images"
+            )
+
+
+# None where only the extension tells, since images may have it too.
+def _shape(pattern: str) -> str | None:
+    shape = pattern.replace("<stem>", "*").replace("<folder>", "*")
+    return shape if os.path.splitext(shape)[0].strip("*?/") else None  # noqa: PTH122
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _own_folder(pattern: str) -> str:
@@ -125,7 +154,10 @@ def from_names(root: Path, *, pattern: str, patterns: Mapping[str, str]) -> Reco
         for role in expression.groupindex
     }
     for role, values in found.items():
-        refuse_gaps(values, role, f"({pattern})")
+        empty = [path for path, value in zip(paths, values, strict=True) if not value]
+        if empty:
+            got = f"no {role!r} in {len(empty)} of {len(paths)}: {listing(empty, limit=3)}"
+            raise DataError(f"'pattern' must match every path, got {got}")
     labels.refuse_measurements(found["label"], "label")
     return _made(with_splits(pd.DataFrame({"id": paths, **found})), root, patterns)
 
@@ -163,27 +195,26 @@ def from_lines(lines: Sequence[str], *, root: Path, name: str, first: int, group
     """
     import pandas as pd
 
-    ids = list(_numbered(name, range(first, first + len(lines))))
+    ids, shape = _numbered(name, range(first, first + len(lines)))
     found = np.array([text(line) for line in lines], dtype=object)
     refuse_gaps(found, "label", "lines", np.arange(1, len(lines) + 1))
     labels.refuse_measurements(found, "label")
-    files.refuse_paths(ids, None)
-    _refuse_surplus(root, ids, name, first)
+    _refuse_surplus(root, ids, shape, first)
     return _made(with_groups(pd.DataFrame({"id": ids, "label": found}), group), root, {})
 
 
-def _numbered(name: str, numbers: range) -> Iterator[str]:
-    for number in numbers:
-        try:
-            yield name % number
-        except (TypeError, ValueError):
-            raise ConfigError(f"'name' must have one place for a number, such as '%06d.jpg', got {name!r}") from None
+def _numbered(name: str, numbers: range) -> tuple[list[str], re.Pattern[str]]:
+    match = re.fullmatch(r"((?:[^%]|%%)*)%(?:0[1-9]\d*)?d((?:[^%]|%%)*)", name)
+    if match is None:
+        raise ConfigError(f"'name' must have one place for a number, such as '%06d.jpg', got {name!r}")
+    ids = [files.posix(name % number) for number in numbers]
+    files.refuse_paths(ids, None)
+    whole = files.posix("\0".join(part.replace("%%", "%") for part in match.groups()))
+    return ids, re.compile(r"\d+".join(map(re.escape, whole.split("\0"))))
 
 
 # Were there more images than lines, every label could be one line off.
-def _refuse_surplus(root: Path, ids: Sequence[str], name: str, first: int) -> None:
-    before, _, after = name.partition("%")
-    shape = re.compile(re.escape(before) + r"\d+" + re.escape(after.lstrip("0123456789-+ ")[1:]))
+def _refuse_surplus(root: Path, ids: Sequence[str], shape: re.Pattern[str], first: int) -> None:
     known = set(ids)
     surplus = [path for path in files.image_paths(root) if shape.fullmatch(path) and path not in known]
     if surplus:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import attrs
@@ -11,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgcls.core.errors import DataError, listing
-from imgcls.data import joining
+from imgcls.data import arguments, joining
 from imgcls.data import labels as labelling
-from imgcls.data.memory import Items
+from imgcls.data.memory import Items, chosen
 from imgcls.data.naming import text
 from imgcls.data.records import Records, refuse_gaps, with_files, with_splits
 
@@ -56,15 +57,37 @@ def take_over(dataset: Any, *, image: str | None, label: str | None, group: str 
         return _hugging_face(dataset, image, label, group)
     if image is not None or label is not None or group is not None:
         raise DataError("'image', 'label' and 'group' must be left out unless 'dataset' has columns")
-    for name in ("transform", "transforms", "target_transform"):
-        if getattr(dataset, name, None) is not None:
-            raise DataError(
-                f"'dataset' must give images as they are, got one with {name!r}; make it without, since imgcls sizes, "
-                "normalises and augments by itself"
-            )
+    _refuse_transforms(dataset)
+    if hasattr(dataset, "dataset") and hasattr(dataset, "indices"):  # a part of another, as random_split makes them
+        return _part(take_over(dataset.dataset, image=None, label=None, group=None), dataset.indices)
     if hasattr(dataset, "samples") and hasattr(dataset, "root"):
         return _folder(dataset)
     return _pairs(dataset)
+
+
+def _refuse_transforms(dataset: Any) -> None:
+    for name in ("transform", "transforms", "target_transform"):
+        if getattr(dataset, name, None) is not None:
+            raise _changed(f"one with {name!r}; make it without")
+    for part in getattr(dataset, "datasets", ()):  # one behind the other
+        _refuse_transforms(part)
+
+
+def _changed(got: str) -> DataError:
+    reason = "since imgcls sizes, normalises and augments by itself"
+    return DataError(f"'dataset' must give images as they are, got {got}, {reason}")
+
+
+def _part(whole: Foreign, indices: Sequence[int]) -> Foreign:
+    records = whole.records
+    positions = arguments.positions(np.asarray(indices), len(records.frame))
+    part = attrs.evolve(
+        records,
+        frame=records.frame.iloc[positions].reset_index(drop=True),
+        sizes=None if records.sizes is None else records.sizes[:, positions],
+        arrays=None if records.arrays is None else chosen(records.arrays, positions),
+    )
+    return attrs.evolve(whole, records=part)
 
 
 def together(parts: Mapping[str, Foreign]) -> Foreign:
@@ -92,6 +115,9 @@ def _folder(dataset: Any) -> Foreign:
     import pandas as pd
 
     root, classes = Path(dataset.root), list(map(text, dataset.classes))
+    outside = [path for path, _ in dataset.samples if not Path(path).is_relative_to(root)]
+    if outside:
+        raise DataError(f"files of 'dataset' must lie below its root {str(root)!r}, got {listing(outside, limit=3)}")
     ids = [Path(path).relative_to(root).as_posix() for path, _ in dataset.samples]
     names = [classes[index] for _, index in dataset.samples]
     frame, sizes = with_files(pd.DataFrame({"id": ids, "label": names}), root, {})
@@ -105,27 +131,42 @@ def _pairs(dataset: Any) -> Foreign:
         count = len(dataset)
         given = getattr(dataset, "targets", None)
         found = np.asarray([dataset[number][1] for number in range(count)] if given is None else given)
-    except (TypeError, IndexError, KeyError):
+    except (TypeError, ValueError, IndexError, KeyError):
         raise DataError(
             f"'dataset' must have a length and give pairs of image and label, got {type(dataset).__name__}"
         ) from None
+    if not count or found.shape != (count,):
+        raise DataError(f"'dataset' must have records with one label each, got {count} and labels {found.shape}")
     classes = _names(getattr(dataset, "classes", None), found)
     words = np.asarray(classes, dtype=object)[found] if classes is not None else labelling.words(pd.Series(found))
     refuse_gaps(words, "label", "label")
-    items = Items(lambda number: to_array(dataset[number][0]), np.arange(count))
-    return Foreign(records=_in_memory(items, words, None), root=None, classes=classes)
+    labelling.refuse_measurements(words, "label")
+    lock = Lock()  # images are wanted by several threads, and few datasets were written for that
+
+    def get(number: int) -> NDArray[Any]:
+        with lock:
+            return to_array(dataset[number][0])
+
+    return Foreign(records=_in_memory(Items(get, np.arange(count)), words, None), root=None, classes=classes)
 
 
 # torchvision's names sometimes repeat or do not fit the numbers; then the numbers are the names.
 def _names(classes: Any, labels: NDArray[Any]) -> list[str] | None:
     if classes is None or labels.dtype.kind not in "iu" or len(set(classes)) != len(classes):
         return None
-    return list(map(text, classes)) if labels.max(initial=-1) < len(classes) else None
+    if labels.min() < 0:
+        raise _unlabelled(labels.min())
+    return list(map(text, classes)) if labels.max() < len(classes) else None
+
+
+def _unlabelled(label: Any) -> DataError:
+    return DataError(f"'label' must be known of every record, got {label}; leave these out")
 
 
 def _in_memory(items: Items, words: NDArray[np.object_], groups: NDArray[np.object_] | None) -> Records:
     import pandas as pd
 
+    items[0]  # a wrong form of images shows at once
     frame = pd.DataFrame({"id": [f"{number:06d}" for number in range(len(items))], "label": words})
     return Records(frame=frame if groups is None else frame.assign(group=groups), arrays=items)
 
@@ -133,15 +174,15 @@ def _in_memory(items: Items, words: NDArray[np.object_], groups: NDArray[np.obje
 def _hugging_face(dataset: Any, image: str | None, label: str | None, group: str | None) -> Foreign:
     import pandas as pd
 
+    _refuse_streams(dataset)
+    if dataset.format["type"] is not None:  # labels would come as tensors
+        dataset = dataset.with_format(None)
     pictures = _column(dataset, "image", image, kind="Image")
     named = _column(dataset, "label", label, kind="ClassLabel")
     names = getattr(dataset.features[named], "names", None)
-    values = pd.Series(list(dataset[named]))
-    if names is not None and values.min() < 0:
-        raise DataError(
-            f"'label' must be known of every record, got {int(values.min())} in {named!r}; filter these out"
-        )
-    words = labelling.words(values) if names is None else np.array(list(map(text, names)), dtype=object)[values]
+    classes = None if names is None else list(map(text, names))
+    values = pd.Series(list(dataset[named]), name=named)
+    words = labelling.words(values) if classes is None else _named(values, classes)
     refuse_gaps(words, "label", named)
     labelling.refuse_measurements(words, "label")
     groups = None
@@ -149,9 +190,23 @@ def _hugging_face(dataset: Any, image: str | None, label: str | None, group: str
         groups = labelling.words(pd.Series(list(dataset[_column(dataset, "group", group, kind="")])))
         refuse_gaps(groups, "group", group)
     known = getattr(dataset, "_fingerprint", None)
-    items = Items(lambda number: to_array(dataset[number][pictures]), np.arange(len(dataset)), known=known)
-    classes = None if names is None else list(map(text, names))
+    column = dataset.select_columns(pictures)  # else other columns of images were decoded too
+    items = Items(lambda number: to_array(column[number][pictures]), np.arange(len(dataset)), known=known)
     return Foreign(records=_in_memory(items, words, groups), root=None, classes=classes)
+
+
+def _refuse_streams(dataset: Any) -> None:
+    if not hasattr(dataset, "__len__") or not len(dataset):
+        raise DataError(f"'dataset' must have records that can be counted, got none in {type(dataset).__name__}")
+    if dataset.format["type"] == "custom":
+        raise _changed("one with a transform; call reset_format()")
+
+
+def _named(numbers: Any, classes: Sequence[str]) -> NDArray[np.object_]:
+    odd = numbers[numbers.isna() | (numbers < 0)]
+    if len(odd):
+        raise _unlabelled(odd.iloc[0])
+    return np.array(classes, dtype=object)[numbers.to_numpy(dtype=np.int64)]
 
 
 def _column(dataset: Any, option: str, wanted: str | None, *, kind: str) -> str:
@@ -188,7 +243,8 @@ def to_array(image: Any) -> NDArray[Any]:
     found = np.asarray(image)
     if type(image).__module__.split(".")[0] == "torch" and found.ndim == 3 and found.shape[0] in {1, 3}:
         found = found.transpose(1, 2, 0)
-    if found.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)} or found.ndim not in {2, 3}:
+    good = found.ndim == 2 or (found.ndim == 3 and found.shape[2] in {1, 3})
+    if found.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)} or not good:
         raise DataError(
             f"'dataset' must give images of uint8 or uint16, got {type(image).__name__} of {found.dtype} {found.shape}"
         )

@@ -41,10 +41,19 @@ def words(values: pd.Series[Any]) -> NDArray[np.object_]:
 
     Returns:
         Text without space around it, (N,); empty where there was nothing.
+
+    Raises:
+        DataError: if it holds lists or the like.
     """
     import pandas as pd
 
-    found, distinct = pd.factorize(values)
+    try:
+        found, distinct = pd.factorize(values)
+    except TypeError:
+        raise DataError(
+            f"{values.name or 'label'!r} must hold text or numbers, got others; write several labels as one text with "
+            "a separator, or as columns of 0 and 1"
+        ) from None
     return np.array([*map(text, distinct), ""], dtype=object)[found]
 
 
@@ -128,7 +137,7 @@ def one_hot_text(columns: pd.DataFrame, places: Any) -> NDArray[np.object_]:
     yes = np.isin(matrix, ["1", "1.0", "True", "true"])
     odd = np.flatnonzero(~(yes | np.isin(matrix, ["0", "0.0", "False", "false"])).all(axis=1))
     if len(odd):
-        values = listing((repr(value) for value in matrix[odd[0]]), limit=5)
+        values = listing(matrix[odd[0]], limit=5)
         raise DataError(f"'label' columns must hold 0 or 1 only, got {values} in {places(odd)}")
     return np.array([joined([names[index] for index in np.flatnonzero(row)]) for row in yes], dtype=object)
 

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgcls.core.errors import DataError, listing
 from imgcls.data import labels as labelling
-from imgcls.data.records import Records, refuse_gaps, with_splits
+from imgcls.data.files import places
+from imgcls.data.records import SPLITS, Records, refuse_gaps, with_splits
 
-__all__ = ["Items", "Pixels", "chosen", "digest", "from_arrays", "joined", "npz_parts"]
+__all__ = ["Items", "Pixels", "chosen", "digest", "from_arrays", "joined", "label_array", "npz_parts"]
 
 #: What a pixel may be; other numbers have no agreed range.
 _TYPES = (np.uint8, np.uint16)
@@ -162,7 +163,7 @@ def from_arrays(
     several = given.ndim == 2
     columns: dict[str, NDArray[Any]] = {"label": _several(given, classes) if several else _names(given, classes)}
     optional = {"group": groups, "split": splits, "weight": weights}
-    columns |= {role: np.asarray(values) for role, values in optional.items() if values is not None}
+    columns |= {role: _texts(np.asarray(values)) for role, values in optional.items() if values is not None}
     for role, values in columns.items():
         if values.shape != (count,):
             raise DataError(f"'{role}s' must have shape ({count},) like the images, got {values.shape}")
@@ -178,8 +179,10 @@ def from_arrays(
 
 
 def _pixels(arrays: Any) -> Pixels:
-    if isinstance(arrays, list | tuple) and len({np.shape(image) for image in arrays}) > 1:
-        return _ragged([np.asarray(image) for image in arrays])
+    if isinstance(arrays, list | tuple):
+        images = list(map(np.asarray, arrays))
+        if len({(image.shape, image.dtype) for image in images}) > 1:
+            return _ragged(images)
     found = np.asarray(arrays)
     good = found.ndim == 3 or (found.ndim == 4 and found.shape[-1] in {1, 3})
     if not good or 0 in found.shape:
@@ -208,7 +211,7 @@ def _weights(values: NDArray[Any]) -> NDArray[np.float64]:
         numbers = np.full(len(values), np.nan)
     odd = np.flatnonzero(~np.isfinite(numbers) | (numbers < 0))
     if len(odd):
-        raise DataError(f"'weights' must hold numbers from 0 on, got {values[odd[0]]!r} in record {odd[0]}")
+        raise DataError(f"'weights' must hold numbers from 0 on, got {values.tolist()[odd[0]]!r} in record {odd[0]}")
     return numbers
 
 
@@ -219,7 +222,33 @@ def _several(labels: NDArray[Any], classes: Sequence[str] | None) -> NDArray[np.
     if len(names) != labels.shape[1]:
         raise DataError(f"'classes' must name the {labels.shape[1]} columns of 'labels', got {len(names)} names")
     table = pd.DataFrame(labels, columns=names)
-    return labelling.one_hot_text(table, lambda positions: listing(map(str, positions), limit=3))
+    return labelling.one_hot_text(table, lambda positions: places(positions, None))
+
+
+def label_array(labels: Any) -> NDArray[Any]:
+    """Take labels as an array.
+
+    Args:
+        labels: Labels (N,), or 0 and 1 of K classes (N, K).
+
+    Returns:
+        The array; one column (N, 1), as MedMNIST has it, is (N,).
+
+    Raises:
+        DataError: if the records have lists of several lengths.
+    """
+    try:
+        found = _texts(np.asarray(labels))
+    except ValueError:
+        raise DataError(
+            "'labels' must be one a record, or 0 and 1 of each class, got lists of several lengths"
+        ) from None
+    return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
+
+
+# Text of other languages and libraries comes as bytes.
+def _texts(values: NDArray[Any]) -> NDArray[Any]:
+    return np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values
 
 
 def _names(labels: NDArray[Any], classes: Sequence[str] | None) -> NDArray[Any]:
@@ -251,13 +280,13 @@ def npz_parts(path: Path) -> Mapping[str, Any]:
         DataError: if the file is missing or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
     except OSError:
         raise DataError(f"'path' must name an existing file, got {str(path)!r}") from None
     except Exception as error:  # a damaged archive makes numpy and zipfile fail in any way
         raise DataError(f"'path' must name an npz file without objects, got {str(path)!r}; {error}") from None
-    splits = [split for split in ("train", "val", "test") if f"{split}_images" in content]
+    splits = [split for split in SPLITS if f"{split}_images" in content]
     if splits:
         return _official(content, splits, path)
     if not {"images", "labels"} <= content.keys():
@@ -267,7 +296,7 @@ def npz_parts(path: Path) -> Mapping[str, Any]:
         )
     known = {"groups", "splits", "weights"}
     rest = {name: content[name] for name in sorted(known & content.keys())}
-    return {"arrays": content["images"], "labels": _flat(content["labels"]), **rest}
+    return {"arrays": content["images"], "labels": content["labels"], **rest}
 
 
 def _official(content: Mapping[str, NDArray[Any]], splits: Sequence[str], path: Path) -> Mapping[str, Any]:
@@ -275,10 +304,19 @@ def _official(content: Mapping[str, NDArray[Any]], splits: Sequence[str], path: 
     if missing:
         raise DataError(f"'path' must hold labels of all images, got no {listing(missing)} in {str(path)!r}")
     images = [content[f"{split}_images"] for split in splits]
-    found = [_flat(content[f"{split}_labels"]) for split in splits]
+    found = [label_array(content[f"{split}_labels"]) for split in splits]
+    for split, part, given in zip(splits, images, found, strict=True):
+        _refuse_unlike(split, (part, given), (images[0], found[0]))
     names = [np.full(len(part), split) for split, part in zip(splits, images, strict=True)]
     return {"arrays": np.concatenate(images), "labels": np.concatenate(found), "splits": np.concatenate(names)}
 
 
-def _flat(labels: NDArray[Any]) -> NDArray[Any]:
-    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+def _refuse_unlike(split: str, part: tuple[NDArray[Any], NDArray[Any]], first: tuple[NDArray[Any], ...]) -> None:
+    images, labels = part
+    if len(np.atleast_1d(images)) != len(np.atleast_1d(labels)):
+        got = f"{images.shape} and {labels.shape}"
+        raise DataError(f"'{split}_labels' must be as many as '{split}_images', got {got}")
+    for name, array, other in (("images", images, first[0]), ("labels", labels, first[1])):
+        if (array.shape[1:], array.dtype.kind) != (other.shape[1:], other.dtype.kind):
+            got = f"{array.dtype} {array.shape} and {other.dtype} {other.shape}"
+            raise DataError(f"'{split}_{name}' must be like those of the other splits, got {got}")

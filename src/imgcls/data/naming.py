@@ -66,9 +66,11 @@ def class_order(labels: Iterable[str], classes: Sequence[str] | None) -> tuple[s
         The classes.
 
     Raises:
-        DataError: if a label is not among the classes, or a class is named twice.
+        DataError: if a label is not among the classes, a class is named twice, or there is none.
     """
     found = in_order(labels)
+    if not found and not classes:
+        raise DataError("'label' must name at least one class, got records without labels only")
     if classes is None:
         return tuple(found)
     order = tuple(classes)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
-import numpy as np
 from numpy.typing import ArrayLike
 
 from imgcls.core.errors import ConfigError
@@ -19,10 +18,10 @@ from imgcls.data.records import Records, to_records
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["Readers"]
+__all__ = ["MASK_THRESHOLD", "Readers"]
 
 #: Gray value above which a pixel of a mask lies inside, of 0 to 255.
-_MASK_THRESHOLD = 127
+MASK_THRESHOLD = 127.0
 
 
 class Readers:
@@ -40,7 +39,7 @@ class Readers:
         *,
         group: str | None = None,
         mask: str | None = None,
-        mask_threshold: float = _MASK_THRESHOLD,
+        mask_threshold: float = MASK_THRESHOLD,
         views: Mapping[str, str] | None = None,
         classes: Sequence[str | int] | None = None,
         positive: str | int | None = None,
@@ -87,7 +86,7 @@ class Readers:
         split: str | None = None,
         weight: str | None = None,
         mask: str | None = None,
-        mask_threshold: float = _MASK_THRESHOLD,
+        mask_threshold: float = MASK_THRESHOLD,
         views: Mapping[str, str] | None = None,
         match: str = "path",
         delimiter: str | None = None,
@@ -159,7 +158,7 @@ class Readers:
         split: str | None = None,
         weight: str | None = None,
         mask: str | None = None,
-        mask_threshold: float = _MASK_THRESHOLD,
+        mask_threshold: float = MASK_THRESHOLD,
         views: Mapping[str, str] | None = None,
         match: str = "path",
         classes: Sequence[str | int] | None = None,
@@ -255,7 +254,7 @@ class Readers:
         *,
         pattern: str,
         mask: str | None = None,
-        mask_threshold: float = _MASK_THRESHOLD,
+        mask_threshold: float = MASK_THRESHOLD,
         views: Mapping[str, str] | None = None,
         classes: Sequence[str | int] | None = None,
         positive: str | int | None = None,
@@ -305,7 +304,7 @@ class Readers:
         Args:
             arrays: Images (N, height, width) or (N, height, width, 1 or 3), uint8 or uint16; or a
                 list of such images of several shapes.
-            labels: Labels (N,): words or whole numbers. Where `classes` are given and hold
+            labels: Labels (N,) or (N, 1): words or whole numbers. Where `classes` are given and hold
                 every number as text, the numbers are names; else they index `classes`. Or 0 and
                 1 of K classes (N, K), where a record may have several labels.
             groups: Groups (N,).
@@ -322,7 +321,7 @@ class Readers:
             DataError: if shapes or types do not fit.
         """
         names = arguments.class_names(classes)
-        given = np.asarray(labels)
+        given = memory.label_array(labels)
         if names is None and given.ndim == 2:
             names = [str(index) for index in range(given.shape[1])]
         records = memory.from_arrays(arrays, given, groups=groups, splits=splits, weights=weights, classes=names)
@@ -353,7 +352,8 @@ class Readers:
         """
         parts = dict(memory.npz_parts(arguments.path("path", path)))
         made = cls.from_arrays(parts.pop("arrays"), parts.pop("labels"), **parts, classes=classes, positive=positive)
-        return made._sourced({"from": "npz", "path": str(path), "classes": classes, "positive": positive})
+        named = {"classes": arguments.class_names(classes), "positive": arguments.class_name("positive", positive)}
+        return made._sourced({"from": "npz", "path": str(path), **named})
 
     @abstractmethod
     def _sourced(self, source: Mapping[str, Any]) -> Self:

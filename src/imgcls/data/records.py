@@ -242,6 +242,8 @@ def with_files(
     """
     ids = frame["id"].tolist()
     found = {role: companions(root, ids, pattern, what=role) for role, pattern in patterns.items()}
+    for role, matches in found.items():
+        _refuse_shared(ids, matches, role)
     frame = frame.assign(**found)
     names = {"id": ids}
     for role in companion_columns(frame):
@@ -251,6 +253,17 @@ def with_files(
             refuse_gaps(np.array(names[role], dtype=object), role, role, rows)
     sizes = [files.facts(root, paths, rows)[0] for paths in names.values()]
     return frame.assign(**{role: paths for role, paths in names.items() if role != "id"}), np.stack(sizes)
+
+
+# In a folder of their own, the masks of two images of one name would be one file.
+def _refuse_shared(ids: Sequence[str], matches: Sequence[str], what: str) -> None:
+    first: dict[str, str] = {}
+    for name, match in zip(ids, matches, strict=True):
+        if match and first.setdefault(match, name) != name:
+            raise DataError(
+                f"{what!r} must match one image a file, got {match!r} for {first[match]!r} and {name!r}; put <folder> "
+                "into the pattern, or remove one of them"
+            )
 
 
 def companion_columns(frame: pd.DataFrame) -> Sequence[str]:

@@ -177,7 +177,8 @@ def _build(job: _Job) -> None:
     images, digests = (_opened(job.partial, name) for name in ("images", "digests"))
     work = _writer(job, images, digests)
     done, bad = int(note["done"]), dict(note["bad"])
-    with _pool(job) as pool, progress("Decoding", len(job.dataset)) as advance:
+    size = store_bytes(job.dataset, job.spec, view=job.view) / 2**30
+    with _pool(job) as pool, progress(f"Decoding to {size:.2f} GiB on disk", len(job.dataset)) as advance:
         advance(done)
         for start in range(done, len(job.dataset), _BLOCK):
             positions = range(start, min(start + _BLOCK, len(job.dataset)))

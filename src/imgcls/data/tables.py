@@ -35,26 +35,32 @@ def read_table(
     Raises:
         DataError: if the file is missing or no table.
     """
-    frame = _read(path, words, delimiter or ("\t" if path.suffix.lower() == ".tsv" else ","), encoding)
-    if len(frame.columns) == 1 and delimiter is None:
-        _refuse_other_delimiter(path, str(frame.columns[0]))
+    sign, named = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ","), list(words)
+    header = [str(name) for name in _parsed(path, sign, encoding, header=None, nrows=1, dtype=str).iloc[0]]
+    if len(header) == 1 and delimiter is None:
+        _refuse_other_delimiter(path, header[0])
+    for name in named:
+        if header.count(name) > 1:
+            raise DataError(f"'path' must name each column once, got {name!r} again in {str(path)!r}")
+    frame = _parsed(path, sign, encoding, dtype=dict.fromkeys(named, str))
+    _refuse_surplus(path, frame)
     filled = np.flatnonzero(frame.notna().any(axis=1).to_numpy())
     return frame.iloc[filled].reset_index(drop=True), filled + 2
 
 
-def _read(path: Path, words: Iterable[str], delimiter: str, encoding: str) -> pd.DataFrame:
+def _parsed(path: Path, delimiter: str, encoding: str, **options: Any) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        frame = pd.read_csv(
+        return pd.read_csv(
             path,
             sep=delimiter,
-            dtype=dict.fromkeys(words, str),
             encoding="utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding,
             keep_default_na=False,
             na_values=[""],
             skip_blank_lines=False,
             low_memory=False,
+            **options,
         )
     except OSError:
         raise DataError(f"'path' must name an existing file, got {str(path)!r}") from None
@@ -66,9 +72,13 @@ def _read(path: Path, words: Iterable[str], delimiter: str, encoding: str) -> pd
         ) from None
     except ValueError as error:
         raise DataError(f"'path' must name a UTF-8 table, got {str(path)!r}; {error}") from None
+
+
+def _refuse_surplus(path: Path, frame: pd.DataFrame) -> None:
+    import pandas as pd
+
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus fields for an index
         raise DataError(f"'path' must name a table, got rows with more fields than the header in {str(path)!r}")
-    return frame
 
 
 def _refuse_other_delimiter(path: Path, header: str) -> None:
@@ -111,18 +121,26 @@ def to_pandas(frame: Any) -> pd.DataFrame:
         frame: The frame.
 
     Returns:
-        A copy.
+        A copy, its columns named by text.
 
     Raises:
-        DataError: if it is no frame.
+        DataError: if it is no frame, or has two columns of one name.
     """
     import pandas as pd
 
-    library = type(frame).__module__.split(".")[0]
+    library, kind = type(frame).__module__.split(".")[0], type(frame).__name__
     if isinstance(frame, pd.DataFrame):
-        return frame.reset_index(drop=True)
-    if library == "polars":
+        _refuse_twice(frame.columns)
+        return frame.reset_index(drop=True).rename(columns=str)
+    if (library, kind) == ("polars", "DataFrame"):
         return pd.DataFrame(frame.to_dict(as_series=False))
-    if library == "pyarrow":
+    if library == "pyarrow" and kind in {"Table", "RecordBatch"}:
+        _refuse_twice(frame.schema.names)
         return pd.DataFrame(frame.to_pydict())
-    raise DataError(f"'frame' must be a frame of pandas, polars or pyarrow, got {type(frame).__name__}")
+    raise DataError(f"'frame' must be a frame of pandas, polars or pyarrow, got {kind}")
+
+
+def _refuse_twice(columns: Iterable[Any]) -> None:
+    names = list(map(str, columns))
+    if len(set(names)) < len(names):
+        raise DataError(f"'frame' must name each column once, got {max(names, key=names.count)!r} again")

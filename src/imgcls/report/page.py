@@ -111,6 +111,9 @@ def _verdict(content: Content) -> list[str]:
         lines.append("There are no test records: these numbers also chose checkpoint and thresholds, so they flatter.")
     if not content.facts["positive_given"] and positive is not None:
         lines.append(f"The positive class {positive} was taken because it is the rarer one.")
+    if skipped := content.facts.get("skipped"):
+        counts = ", ".join(f"{count} of {name}" for name, count in skipped.items())
+        lines.append(f"Unreadable images were left out of training and judgement: {counts} (skipped.csv).")
     return lines
 
 

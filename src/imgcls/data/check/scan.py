@@ -1,0 +1,162 @@
+"""One look at every image of a set: its facts, the digest of its pixels and a thumbnail."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls.core.errors import ImgclsError
+from imgcls.core.progress import progress
+from imgcls.data.dataset import Dataset
+from imgcls.data.headers import form_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SIDE", "Scan", "eight_bits", "scan"]
+
+#: Side of the thumbnails in pixels.
+SIDE = 64
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Scan:
+    """What one look at every image found.
+
+    Attributes:
+        files: A row per record: `id`, `label`, `readable`, `format` (by content; empty for
+            images in memory), `width`, `height`, `channels`, `bits` (of a channel), `low`,
+            `high`, `mean`, `std` (of the pixel values as stored) and `reason` (why it is not readable).
+        digests: A checksum of shape and upright pixels of each record, (N,); empty where unreadable.
+        thumbs: Grey thumbnails (N, 64, 64), uint8, stretched to the square; 0 where unreadable.
+    """
+
+    files: pd.DataFrame
+    digests: NDArray[np.str_]
+    thumbs: NDArray[np.uint8]
+
+
+@attrs.frozen(kw_only=True)
+class _Facts:
+    readable: bool = True
+    format: str = ""
+    width: int | None = None
+    height: int | None = None
+    channels: int | None = None
+    bits: int | None = None
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    reason: str = ""
+
+
+def scan(dataset: Dataset) -> Scan:
+    """Decode every image once, in parallel threads; a bad file is noted and passed over.
+
+    Args:
+        dataset: The set.
+
+    Returns:
+        What was found.
+    """
+    thumbs = np.zeros((len(dataset), SIDE, SIDE), np.uint8)
+
+    def work(position: int) -> tuple[_Facts, str]:
+        kind = _format(dataset, position)
+        try:
+            image = dataset.original(position)
+        except ImgclsError as error:
+            return _Facts(readable=False, format=kind, reason=str(error)), ""
+        thumbs[position] = _thumb(image)
+        return _facts(image, kind), _digest(image)
+
+    found = []
+    # Decoding releases the interpreter's lock, so threads share the work.
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("Looking at images", len(dataset)) as advance:
+        for item in pool.map(work, range(len(dataset))):
+            found.append(item)
+            advance(1)
+    facts, digests = zip(*found, strict=True)
+    return Scan(files=_table(dataset, facts), digests=np.array(digests), thumbs=thumbs)
+
+
+def _table(dataset: Dataset, facts: tuple[_Facts, ...]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame([attrs.asdict(item) for item in facts])
+    whole = ["width", "height", "channels", "bits"]
+    frame[whole] = frame[whole].astype("Int64")
+    numbers = ["low", "high", "mean", "std"]
+    frame[numbers] = frame[numbers].astype("float64")
+    frame.insert(0, "id", dataset.ids)
+    frame.insert(1, "label", dataset.frame["label"].to_numpy())
+    return frame
+
+
+# By content: a name may lie.
+def _format(dataset: Dataset, position: int) -> str:
+    if dataset.root is None:
+        return ""
+    path = dataset.path(position)
+    try:
+        with path.open("rb") as file:
+            return form_of(file, path.suffix)
+    except (OSError, ImgclsError):
+        return ""
+
+
+def _facts(image: NDArray[Any], kind: str) -> _Facts:
+    height, width, channels = image.shape
+    mean = image.mean(dtype=np.float64)
+    return _Facts(
+        format=kind,
+        width=width,
+        height=height,
+        channels=channels,
+        bits=8 * image.dtype.itemsize,
+        low=float(image.min()),
+        high=float(image.max()),
+        mean=float(mean),
+        std=float(image.std(dtype=np.float32, mean=mean.astype(np.float32))),
+    )
+
+
+def _digest(image: NDArray[Any]) -> str:
+    digest = hashlib.sha256(repr((image.shape, image.dtype.str)).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def _thumb(image: NDArray[Any]) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    pixels = eight_bits(image)
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("L")
+    return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=1.5))
+
+
+def eight_bits(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Bring deep pixels to 8 bits by stretching their range; fit to look at and to compare, not to measure.
+
+    Args:
+        image: Pixels of any shape; uint8 stays as it is.
+
+    Returns:
+        Pixels from 0 to 255.
+
+    Examples:
+        >>> eight_bits(np.array([0, 500, 1000], np.uint16)).tolist()
+        [0, 127, 255]
+    """
+    if image.dtype == np.uint8:
+        return image
+    values = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
+    span = max(float(np.ptp(values)), 1e-12)
+    return ((values - values.min()) * (255 / span)).astype(np.uint8)
