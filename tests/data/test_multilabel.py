@@ -56,7 +56,7 @@ def test_nothing_may_be_written_as_nothing(root: Path) -> None:
 def test_classes_of_two_are_no_binary_task(root: Path) -> None:
     data = separated(root, "a;b", "a", classes=["b", "a", "x"])
     assert (data.classes, data.positive) == (("b", "a", "x"), None)
-    with pytest.raises(DataError, match="'positive' must be left out .*, got several labels a record"):
+    with pytest.raises(DataError, match=r"'positive' must be left out .*, got several labels a record"):
         separated(root, "a;b", "a", positive="a")
 
 
@@ -76,7 +76,7 @@ def test_wrong_labels_are_refused(root: Path, labels: list[Any], options: dict[s
 
 @pytest.mark.parametrize("separator", ["", 5])
 def test_wrong_separators_are_refused(root: Path, separator: Any) -> None:
-    with pytest.raises(ConfigError, match="'label_separator' must be .*, got"):
+    with pytest.raises(ConfigError, match=r"'label_separator' must be .*, got"):
         separated(root, "a", separator=separator)
 
 

@@ -133,6 +133,8 @@ class _Shelf:
                 return sorted(entry.name for entry in entries if not entry.is_dir())
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise DataError(f"folders of masks and views must be readable, got {error}") from None
 
 
 def shared_stems(ids: Sequence[str]) -> Mapping[str, list[str]]:

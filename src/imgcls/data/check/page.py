@@ -19,6 +19,7 @@ from imgcls.data.dataset import Dataset
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jinja2 import Template
 
 __all__ = ["Content", "write_page"]
 
@@ -93,10 +94,6 @@ def write_page(path: Path, content: Content) -> None:
         path: The HTML file.
         content: What it shows.
     """
-    from jinja2 import Environment
-
-    template = resources.files("imgcls.data.check").joinpath("page.html").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     dataset, places = content.dataset, {name: place for place, name in enumerate(content.dataset.ids.tolist())}
     pairs, samples = _chosen_pairs(content.pairs), _samples(dataset)
     clusters, odd = _clusters(dataset, content.missing_groups), _odd(content.problems, places)
@@ -104,7 +101,7 @@ def write_page(path: Path, content: Content) -> None:
     shown += [place for _, members in (*samples, *clusters) for place, _ in members] + [place for place, _ in odd]
     write_text(
         path,
-        page.render(
+        _template().render(
             content=content,
             name="an image set" if dataset.root is None else dataset.root.name,
             verdict=_verdict(content),
@@ -119,6 +116,13 @@ def write_page(path: Path, content: Content) -> None:
             map=None if content.map is None else map_picture(dataset, content.map),
         ),
     )
+
+
+def _template() -> Template:
+    from jinja2 import Environment
+
+    text = resources.files("imgcls.data.check").joinpath("page.html").read_text(encoding="utf-8")
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
 
 
 def _verdict(content: Content) -> list[str]:
