@@ -153,6 +153,15 @@ def test_images_that_may_be_masks_are_told(
     assert not capsys.readouterr().err
 
 
+def test_masks_may_lie_beside_the_splits(
+    make_images: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("IMGCLS_QUIET")
+    root = make_images("train/a/1.png", "test/b/2.png", "masks/train/a/1.png")
+    assert masked(root, mask="masks/<folder>/<stem>.*") == {"test/b/2.png": "", "train/a/1.png": "masks/train/a/1.png"}
+    assert not capsys.readouterr().err
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> dict[str, Any]:
     """Write two images, the mask of one, and another view of both."""

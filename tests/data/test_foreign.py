@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +158,33 @@ class Pairs:
         return self.pairs[index]
 
 
+class Shy(Pairs):
+    """One that cannot be asked by two threads at once, such as one with a file that it keeps open."""
+
+    busy = False
+
+    def __getitem__(self, index: int) -> Any:
+        assert not self.busy
+        self.busy = True
+        time.sleep(0.002)
+        self.busy = False
+        return super().__getitem__(index)
+
+
+def test_datasets_are_asked_by_one_thread_at_a_time() -> None:
+    data = Dataset.from_torch(Shy(*((image, "a") for image in PIXELS)))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(data.original, [0, 1, 2, 3] * 2))
+    assert np.array_equal(found[4:], PIXELS)
+
+
+def test_file_name_that_is_no_text_is_named(root: Path) -> None:
+    folder = ImageFolder(root)
+    folder.samples[0] = (os.fsdecode(bytes(root / "cat") + b"/caf\xe9.png"), 0)
+    with pytest.raises(DataError, match=r"names of images must be UTF-8, got 'cat/caf\\udce9\.png'"):
+        Dataset.from_torch(folder)
+
+
 def turned() -> Image.Image:
     image = Image.fromarray(PIXELS[0])
     image.getexif()[0x0112] = 6
@@ -224,6 +254,13 @@ def test_files_outside_of_the_folder_are_refused(root: Path, make_images: Make) 
     folder.samples.append((str(make_images("z.png", root=root.parent / "z") / "z.png"), 0))
     with pytest.raises(DataError, match=r"files of 'dataset' must lie below its root '.*', got '.*z\.png'"):
         Dataset.from_torch(folder)
+
+
+def test_links_out_of_the_folder_are_refused(root: Path, make_images: Make) -> None:
+    make_images("z.png", root=root.parent / "z")
+    (root / "cat" / "2.png").symlink_to(root.parent / "z" / "z.png")
+    with pytest.raises(DataError, match=r"got links that lead out of it: 'cat/2\.png' \(record 1\)"):
+        Dataset.from_torch(ImageFolder(root))
 
 
 @pytest.mark.parametrize("option", ["image", "label", "group"])

@@ -233,6 +233,36 @@ def test_folder_that_cannot_be_read_is_named(make_images: Make, monkeypatch: pyt
         Dataset.from_folder(root)
 
 
+@pytest.mark.parametrize(
+    ("paths", "empty", "told"),
+    [
+        (["cat/1.png", "dog/x/1.png"], ["cat/2", ".git"], None),
+        (
+            ["cat/1.png", "dog/1.png"],
+            ["emu", "fox/x"],
+            "are no classes: 'emu', 'fox'; links to folders are not followed",
+        ),
+        (["train/cat/1.png", "test/dog/1.png"], ["train/emu", "val"], "are no classes: 'train/emu', 'val'; links"),
+    ],
+)
+def test_folders_without_images_are_told(
+    make_images: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    paths: list[str],
+    empty: list[str],
+    told: str | None,
+) -> None:
+    monkeypatch.delenv("IMGCLS_QUIET")
+    root = make_images(*paths)
+    for name in empty:
+        (root / name).mkdir(parents=True)
+        (root / name / "1.heic").touch()
+    assert len(Dataset.from_folder(root)) == 2
+    err = capsys.readouterr().err
+    assert told in err if told else not err
+
+
 def folder_source(root: Path) -> Dataset:
     options: dict[str, Any] = {"mask": "masks/<stem>.png", "views": {"uv": "uv/<stem>.*"}, "mask_threshold": 3.5}
     return Dataset.from_folder(root, group=r"\d", classes=[2, "1"], positive=2, **options)
@@ -242,16 +272,14 @@ def csv_source(root: Path) -> Dataset:
     written(
         root / "x.csv", "f;l;g;s;w;m;v\n1/a.png;ä 1;x;train;1;masks/a.png;uv/a.jpg\n2/b.png;2;y;test;0.5;;uv/b.jpg\n"
     )
-    roles = {"image": "f", "label": "l", "group": "g", "split": "s", "weight": "w", "mask": "m", "views": {"uv": "v"}}
-    return Dataset.from_csv(root / "x.csv", delimiter=";", mask_threshold=9, positive="ä 1", **roles)
+    roles: dict[str, Any] = {"image": "f", "label": "l", "group": "g", "split": "s", "weight": "w", "mask": "m"}
+    return Dataset.from_csv(root / "x.csv", delimiter=";", views={"uv": "v"}, mask_threshold=9, positive="ä 1", **roles)
 
 
 def stem_source(root: Path) -> Dataset:
-    table = (root / "labels.csv").write_bytes(
-        "image,label,other\nuv/a,é;z,\nuv/b,,\n".encode("latin-1")
-    ) and "labels.csv"
+    (root / "labels.csv").write_bytes("image,label,other\nuv/a,é;z,\nuv/b,,\n".encode("latin-1"))
     options: dict[str, Any] = {"match": "stem", "encoding": "latin-1", "label_separator": ";", "group": r"([ab])\."}
-    return Dataset.from_csv(root / table, classes=("z", "é"), **options)
+    return Dataset.from_csv(root / "labels.csv", classes=("z", "é"), **options)
 
 
 def columns_source(root: Path) -> Dataset:
@@ -272,7 +300,9 @@ def names_source(root: Path) -> Dataset:
 
 def npz_source(root: Path) -> Dataset:
     rng = np.random.default_rng(0)
-    parts = {f"{part}_images": rng.integers(0, 256, (4, 5, 6), dtype=np.uint8) for part in ("train", "val")}
+    parts: dict[str, Any] = {
+        f"{part}_images": rng.integers(0, 256, (4, 5, 6), dtype=np.uint8) for part in ("train", "val")
+    }
     np.savez(root / "x.npz", train_labels=[[0], [1], [1], [0]], val_labels=[[1]] * 4, **parts)
     return Dataset.from_npz(root / "x.npz", classes=np.array(["no", "on"]), positive=np.str_("no"))  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.dataset import Dataset
@@ -40,6 +41,16 @@ def test_lists_of_several_shapes_are_kept() -> None:
 def test_types_are_not_mixed_into_one() -> None:
     data = made([PIXELS[0], PIXELS[1].astype(np.uint16)], "ab")
     assert [data[k].image.dtype for k in range(2)] == [np.uint8, np.uint16]
+
+
+def test_pictures_of_pillow_are_as_they_look() -> None:
+    colours = Image.fromarray(PIXELS[0]).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)
+    data = made([colours, Image.fromarray(PIXELS[1])], "ab")
+    assert np.array_equal(data.original(0), np.asarray(colours.convert("RGB")))
+    assert data.original(1).shape == (5, 6, 1)
+    turned = Image.fromarray(PIXELS[2])
+    turned.getexif()[0x0112] = 3
+    assert np.array_equal(made([turned], "a").original(0)[..., 0], PIXELS[2, ::-1, ::-1])
 
 
 def test_deep_images_stay_deep() -> None:

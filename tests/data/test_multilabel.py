@@ -167,6 +167,7 @@ def test_matrix_without_names_is_numbered() -> None:
         ([[0, 2], [1, 1]], {}, "'label' columns must hold 0 or 1 only, got '0', '2' in record 0"),
         ([[0, np.nan], [1, 1]], {}, "must hold 0 or 1 only, got '0', '' in record 0"),
         ([[0, 1], [1, 1]], {"classes": ["a"]}, "'classes' must name the 2 columns of 'labels', got 1 names"),
+        ([[0, 1], [1, 1]], {"classes": ["a", "a"]}, r"'classes' must name each class once, got \['a', 'a'\]"),
         ([[0, 1], [1]], {}, "'labels' must be one a record, .* got lists of several lengths"),
         ([[[0, 1]], [[1, 1]]], {}, r"'labels' must have shape \(2,\) like the images, got \(2, 1, 2\)"),
     ],

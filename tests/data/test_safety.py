@@ -179,7 +179,8 @@ WATCH = """
     refused = 0
     for name in names:
         for column in ("image", "mask", "uv"):
-            frame = pd.DataFrame({"image": ["a.png"], "label": ["k"], "mask": ["a.png"], "uv": ["a.png"]} | {column: [name]})
+            columns = dict.fromkeys(("image", "label", "mask", "uv"), ["a.png"])
+            frame = pd.DataFrame(columns | {column: [name]})
             options = {"root": root, "mask": "mask", "views": {"uv": "uv"}}
             refused += attempt(lambda: Dataset.from_frame(frame, **options))
     frame = pd.DataFrame({"image": ["a.png"], "label": ["k"]})
@@ -324,6 +325,24 @@ def test_two_columns_of_one_name_are_refused(make_images: Make, make: str) -> No
     table = frame if make == "pandas" else pa.Table.from_arrays([pa.array([v]) for v in frame.iloc[0]], list(frame))
     with pytest.raises(DataError, match="'frame' must name each column once, got 'label' again"):
         Dataset.from_frame(table, root=root)
+
+
+def test_columns_of_our_names_are_kept_under_others(make_images: Make) -> None:
+    names = ["split", "split_", "mask", "view:x", "view_:x", "id"]
+    frame = pd.DataFrame([["a.png", "k", *range(6)]], columns=["image", "label", *names])
+    data = Dataset.from_frame(frame, root=make_images("a.png"))
+    assert list(data.frame) == ["id", "label", "split__", "split_", "mask_", "view_:x_", "view_:x", "id_"]
+    assert (data.views, data.splits, data.original_mask(0)) == ((), None, None)
+    assert data.frame.iloc[0].tolist() == ["a.png", "k", 0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("word", ["a\0", "\0", "a\0b", "\udc80"])
+@pytest.mark.parametrize("column", ["label", "site", "part"])
+def test_words_that_cannot_be_kept_are_refused(make_images: Make, word: str, column: str) -> None:
+    columns = {"image": "a.png", "label": "k", "site": "s", "part": "train"} | {column: word}
+    frame = pd.DataFrame(columns, index=[0], dtype=object)
+    with pytest.raises(DataError, match=f"'{column}' must hold text without NUL that is UTF-8, got"):
+        Dataset.from_frame(frame, root=make_images("a.png"), group="site", split="part")
 
 
 def test_columns_of_a_frame_may_be_numbers(make_images: Make) -> None:

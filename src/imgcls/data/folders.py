@@ -53,10 +53,27 @@ def from_class_folders(root: Path, *, group: str | None, patterns: Mapping[str, 
         layout = "split folders with class folders" if split else "class folders"
         got = f"{listing(loose, limit=3)} outside of them" if loose else f"no images below {str(root)!r}"
         raise DataError(f"'root' must hold {layout} of images, got {got}")
+    _tell_empty(root, splits if split else set(), paths, patterns)
     frame = pd.DataFrame({"id": paths, "label": [text(part[depth - 1]) for part in parts]})
     if split:
         frame["split"] = [SPLITS[text(part[0]).lower()] for part in parts]
     return _made(with_groups(frame, group), root, patterns)
+
+
+# A class is lost without a word where its images are of an unknown form, or its folder is a link.
+def _tell_empty(root: Path, splits: set[str], paths: Sequence[str], patterns: Mapping[str, str]) -> None:
+    known = {path.rsplit("/", above)[0] for path in paths for above in range(1, path.count("/") + 1)}
+    own = {part for pattern in patterns.values() for part in _own_folder(pattern).split("/")}
+    found = [
+        f"{split}{folder}" for split in ["", *(f"{name}/" for name in splits)] for folder in _folders(root / split)
+    ]
+    empty = sorted(name for name in found if name not in known and name.rpartition("/")[2] not in own)
+    if empty:
+        say(f"folders without images are no classes: {listing(empty, limit=3)}; links to folders are not followed")
+
+
+def _folders(place: Path) -> list[str]:
+    return [entry.name for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
 
 
 # Masks and views lie among the images, or in folders of their own below the same root.

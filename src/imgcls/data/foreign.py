@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgcls.core.errors import DataError, listing
-from imgcls.data import arguments, joining
+from imgcls.data import arguments, files, joining
 from imgcls.data import labels as labelling
 from imgcls.data.memory import Items, chosen
 from imgcls.data.naming import text
@@ -119,6 +119,7 @@ def _folder(dataset: Any) -> Foreign:
     if outside:
         raise DataError(f"files of 'dataset' must lie below its root {str(root)!r}, got {listing(outside, limit=3)}")
     ids = [Path(path).relative_to(root).as_posix() for path, _ in dataset.samples]
+    files.refuse_paths(ids, None)
     names = [classes[index] for _, index in dataset.samples]
     frame, sizes = with_files(pd.DataFrame({"id": ids, "label": names}), root, {})
     return Foreign(records=Records(frame=frame, sizes=sizes), root=root, classes=classes)

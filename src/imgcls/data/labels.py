@@ -30,6 +30,9 @@ __all__ = [
 #: What stands between the labels of one record in a frame.
 SEPARATOR = "|"
 
+#: What stands for bytes that are not UTF-8.
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -43,7 +46,7 @@ def words(values: pd.Series[Any]) -> NDArray[np.object_]:
         Text without space around it, (N,); empty where there was nothing.
 
     Raises:
-        DataError: if it holds lists or the like.
+        DataError: if it holds lists or the like, or text that cannot be written.
     """
     import pandas as pd
 
@@ -54,7 +57,11 @@ def words(values: pd.Series[Any]) -> NDArray[np.object_]:
             f"{values.name or 'label'!r} must hold text or numbers, got others; write several labels as one text with "
             "a separator, or as columns of 0 and 1"
         ) from None
-    return np.array([*map(text, distinct), ""], dtype=object)[found]
+    texts = [*map(text, distinct), ""]
+    odd = [word for word in texts if (not word.isascii() and _NO_TEXT.search(word)) or "\0" in word]
+    if odd:
+        raise DataError(f"{values.name or 'label'!r} must hold text without NUL that is UTF-8, got {odd[0]!r}")
+    return np.array(texts, dtype=object)[found]
 
 
 def refuse_measurements(labels: NDArray[np.object_], option: str) -> None:

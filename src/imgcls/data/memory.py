@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from imgcls.core.errors import DataError, listing
 from imgcls.data import labels as labelling
 from imgcls.data.files import places
+from imgcls.data.images import from_pillow
 from imgcls.data.records import SPLITS, Records, refuse_gaps, with_splits
 
 __all__ = ["Items", "Pixels", "chosen", "digest", "from_arrays", "joined", "label_array", "npz_parts"]
@@ -168,7 +169,7 @@ def from_arrays(
         if values.shape != (count,):
             raise DataError(f"'{role}s' must have shape ({count},) like the images, got {values.shape}")
     weight = columns.pop("weight", None)
-    found = {role: labelling.words(pd.Series(values)) for role, values in columns.items()}
+    found = {role: labelling.words(pd.Series(values, name=role)) for role, values in columns.items()}
     for role, texts in found.items():
         if not (several and role == "label"):
             refuse_gaps(texts, role, role)
@@ -180,15 +181,25 @@ def from_arrays(
 
 def _pixels(arrays: Any) -> Pixels:
     if isinstance(arrays, list | tuple):
-        images = list(map(np.asarray, arrays))
+        images = list(map(_array, arrays))
         if len({(image.shape, image.dtype) for image in images}) > 1:
             return _ragged(images)
+        arrays = images
     found = np.asarray(arrays)
     good = found.ndim == 3 or (found.ndim == 4 and found.shape[-1] in {1, 3})
     if not good or 0 in found.shape:
         raise DataError(f"'arrays' must have shape (N, height, width[, 1 or 3]), got {found.shape}")
     _refuse_type(found)
     return found
+
+
+# Pillow gives an array of the numbers of colours for an image with a palette.
+def _array(image: Any) -> NDArray[Any]:
+    if not type(image).__module__.startswith("PIL."):
+        return np.asarray(image)
+    from PIL import ImageOps
+
+    return from_pillow(ImageOps.exif_transpose(image))
 
 
 def _ragged(images: Sequence[NDArray[Any]]) -> Items:
@@ -219,6 +230,8 @@ def _several(labels: NDArray[Any], classes: Sequence[str] | None) -> NDArray[np.
     import pandas as pd
 
     names = list(classes or ())
+    if len(set(names)) < len(names):
+        raise DataError(f"'classes' must name each class once, got {names!r}")
     if len(names) != labels.shape[1]:
         raise DataError(f"'classes' must name the {labels.shape[1]} columns of 'labels', got {len(names)} names")
     table = pd.DataFrame(labels, columns=names)

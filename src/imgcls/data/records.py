@@ -81,12 +81,24 @@ def to_records(
     if stems:
         found["id"] = by_stem(root, found["id"], rows)
     rest = table.drop(columns=columns.used(table.columns))
-    rest = rest.rename(columns={name: f"{name}_" for name in rest.columns if name in ROLES or name.startswith(VIEW)})
+    rest = rest.rename(columns=_other_names(list(rest.columns)))
     frame = rest.assign(**found)[[*found, *rest.columns]]
     _refuse_twice(frame["id"], rows)
     pattern = None if columns.group in table.columns else columns.group
     frame, sizes = with_files(with_groups(with_splits(frame), pattern), root, _patterns(columns, table), rows=rows)
     return Records(frame=frame, multilabel=columns.multilabel, sizes=sizes, rows=rows)
+
+
+# Columns of our names that the user gave no role must not be taken for ours.
+def _other_names(columns: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in columns:
+        if name in ROLES or name.startswith(VIEW):
+            other = f"{name}_" if name in ROLES else name.replace(VIEW, f"{VIEW[:-1]}_:", 1)
+            while other in columns or other in found.values():
+                other += "_"
+            found[name] = other
+    return found
 
 
 def _texts(table: pd.DataFrame, columns: Columns, rows: NDArray[np.int64] | None) -> dict[str, Any]:
@@ -105,7 +117,7 @@ def _texts(table: pd.DataFrame, columns: Columns, rows: NDArray[np.int64] | None
 
 # Paths are nearly all different, so that looking for equal ones would take longer.
 def _words(role: str, values: pd.Series[Any]) -> NDArray[np.object_]:
-    if role != "image":
+    if role in {"label", "group", "split", "weight"}:
         return labels.words(values)
     return np.array([text(value) for value in values.astype(object).where(values.notna(), "").tolist()], dtype=object)
 

@@ -67,7 +67,7 @@ def test_page_is_self_contained(data: Dataset, tmp_path: Path) -> None:
     images = re.findall(r"<img[^>]*>", text)
     assert len(images) > 10
     assert all('alt="' in image and 'src="data:image/jpeg;base64,' in image for image in images)
-    assert "Numbers would be wrong: 1 error, 3 warnings, 2 notes." in text
+    assert "Numbers from this set would be wrong: 1 error, 3 warnings, 2 notes." in text
     assert "prefers-color-scheme: dark" in text
 
 
@@ -86,7 +86,7 @@ def test_page_of_a_good_set(texture: Texture, tmp_path: Path) -> None:
     report = check(data)
     assert (report.ok, len(report.problems), len(report.pairs)) == (True, 0, 0)
     text = report.save(tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "Nothing found that makes numbers wrong" in text
+    assert "Nothing found that must be mended" in text
     assert "No image is there twice." in text
 
 

@@ -131,7 +131,11 @@ def _verdict(content: Content) -> list[str]:
     kinds = content.pairs["kind"].value_counts()
     groups = content.dataset.groups
     owners = "" if groups is None else f" of {len(np.unique(groups))} groups"
-    state = "Nothing found that makes numbers wrong" if not counts.get("error", 0) else "Numbers would be wrong"
+    state = "Nothing found that must be mended"
+    if counts.get("warning", 0):
+        state = "Nothing found that is wrong for certain; look at the warnings"
+    if counts.get("error", 0):
+        state = "Numbers from this set would be wrong"
     surplus = sum(map(len, content.copies)) - len(content.copies)
     return [
         f"{state}: {', '.join(numbers)}.",
