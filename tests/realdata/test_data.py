@@ -52,7 +52,7 @@ def test_chest_xray_split_keeps_groups_whole(xray: Dataset) -> None:
 def test_magnetic_tile_has_its_records_and_groups(tiles: Dataset) -> None:
     assert (len(tiles), len(tiles.classes), tiles.counts()["MT_Free"]) == (1344, 6, 952)
     assert tiles.frame["group"].nunique() == 238
-    assert {"mask", "exposure", "width"} <= set(tiles.frame)
+    assert {"mask_", "exposure", "width"} <= set(tiles.frame)
 
 
 def test_magnetic_tile_pictures_have_the_size_of_the_index(tiles: Dataset) -> None:

@@ -92,7 +92,7 @@ class Dataset(Readers):
         if fields["mask_threshold"] != MASK_THRESHOLD and MASK not in records.frame:
             raise ConfigError(f"'mask_threshold' must be left out without 'mask', got {fields['mask_threshold']!r}")
         column = records.frame["label"]
-        order = naming.class_order(_distinct(column, multilabel=records.multilabel), given)
+        order = naming.class_order(labels.distinct(column, multilabel=records.multilabel), given)
         chosen = naming.positive_class(column, order, wanted, multilabel=records.multilabel)
         made = cls(
             frame=records.frame,
@@ -373,7 +373,7 @@ class Dataset(Readers):
             raise DataError(f"'n' must be from 1 to {len(self)}, got {n!r}")
         rng = generator(seed, "sample")
         if stratified:
-            return self.subset(np.sort(_stratified(self.frame["label"], n, rng)))
+            return self.subset(np.sort(labels.stratified_sample(self.frame["label"], n, rng)))
         return self.subset(np.sort(rng.choice(len(self), size=n, replace=False)))
 
     def relabel(self, names: Mapping[str, str], *, positive: str | int | None = None) -> Dataset:
@@ -436,27 +436,3 @@ class Dataset(Readers):
         several = self.multilabel
         found = self.labels.sum(axis=0) if several else np.bincount(self.labels, minlength=len(self.classes))
         return dict(zip(self.classes, found.tolist(), strict=True))
-
-
-def _distinct(column: pd.Series[str], *, multilabel: bool) -> list[str]:
-    found = column.unique().tolist()
-    if not multilabel:
-        return found
-    return sorted({name for entry in found for name in entry.split(labels.SEPARATOR) if name})
-
-
-# Largest remainders: each class gets the whole part of its share, then the largest fractions one more;
-# what keeps a rare class in the sample is taken from those that got most above their shares.
-def _stratified(column: pd.Series[str], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    import pandas as pd
-
-    found, distinct = pd.factorize(column, sort=True)
-    counts = np.bincount(found)
-    shares = n * counts / counts.sum()
-    takes = np.maximum(np.floor(shares), 1 if n >= len(distinct) else 0).astype(np.int64)
-    while takes.sum() > n:
-        takes[np.argmax(np.where(takes > 1, takes - shares, -np.inf))] -= 1
-    for index in np.argsort(-(shares - takes), kind="stable")[: n - takes.sum()]:
-        takes[index] += 1
-    parts = [rng.choice(np.flatnonzero(found == k), size=take, replace=False) for k, take in enumerate(takes)]
-    return np.concatenate(parts)

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 __all__ = [
     "SEPARATOR",
     "codes",
+    "distinct",
     "indicators",
     "joined",
     "one_hot_text",
     "refuse_measurements",
     "renamed",
     "split_text",
+    "stratified_sample",
     "words",
 ]
 
@@ -199,3 +201,48 @@ def renamed(column: pd.Series[str], names: Mapping[str, str], *, multilabel: boo
         return [names[label] for label in column]
     new = {entry: joined([names[part] for part in entry.split(SEPARATOR) if part]) for entry in column.unique()}
     return [new[entry] for entry in column]
+
+
+def distinct(column: pd.Series[str], *, multilabel: bool) -> list[str]:
+    """List the labels that occur.
+
+    Args:
+        column: Labels, (N,); of several with `|` between.
+        multilabel: Whether a record may have several.
+
+    Returns:
+        Each label once.
+    """
+    found: list[str] = column.unique().tolist()
+    if not multilabel:
+        return found
+    return sorted({name for entry in found for name in entry.split(SEPARATOR) if name})
+
+
+def stratified_sample(column: pd.Series[str], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Choose records so that each label keeps its share.
+
+    By largest remainders: each label gets the whole part of its share, then the largest
+    fractions one more; what keeps a rare label in the sample is taken from those that got most
+    above their shares.
+
+    Args:
+        column: Labels, (N,).
+        n: How many records.
+        rng: The chance.
+
+    Returns:
+        Positions (n,).
+    """
+    import pandas as pd
+
+    found, names = pd.factorize(column, sort=True)
+    counts = np.bincount(found)
+    shares = n * counts / counts.sum()
+    takes = np.maximum(np.floor(shares), 1 if n >= len(names) else 0).astype(np.int64)
+    while takes.sum() > n:
+        takes[np.argmax(np.where(takes > 1, takes - shares, -np.inf))] -= 1
+    for index in np.argsort(-(shares - takes), kind="stable")[: n - takes.sum()]:
+        takes[index] += 1
+    parts = [rng.choice(np.flatnonzero(found == k), size=take, replace=False) for k, take in enumerate(takes)]
+    return np.concatenate(parts)

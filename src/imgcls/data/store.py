@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imgcls.core.errors import DataError, DecodeError
 from imgcls.core.folders import hold, read_json, settle, write_json
-from imgcls.core.progress import progress
+from imgcls.core.progress import Advance, progress
 from imgcls.data.cache import PARTIAL, check_room, store_folder
 from imgcls.data.dataset import Dataset
 from imgcls.data.files import places
@@ -28,8 +28,11 @@ __all__ = ["Store", "find_bad", "is_built", "open_store", "store_bytes", "unread
 #: Part of every key: raised when decoding or fitting changes, so that old stores are not used.
 _VERSION = 2
 
-#: Images between two notes of how far a store is; so many are decoded again after a kill.
+#: Images between two notes of how far a store is, at most.
 _BLOCK = 256
+
+#: Bytes of images that are held in memory until they are written.
+_BUFFER = 64 * 2**20
 
 #: Bytes of an image's checksum.
 _DIGEST = 16
@@ -131,6 +134,11 @@ class _Job:
         return np.dtype(np.uint8) if self.view == "mask" else self.spec.dtype
 
     @property
+    def block(self) -> int:
+        """Images between two notes of how far the store is; so many are decoded again after a kill."""
+        return max(1, min(_BLOCK, _BUFFER // int(np.prod(self.shape[1:]) * self.dtype.itemsize)))
+
+    @property
     def partial(self) -> Path:
         return self.place.with_name(self.place.name + PARTIAL)
 
@@ -174,19 +182,14 @@ def _key(dataset: Dataset, spec: ImageSpec, view: str | None) -> str:
 
 def _build(job: _Job) -> None:
     note = _begin(job)
-    images, digests = (_opened(job.partial, name) for name in ("images", "digests"))
-    work = _writer(job, images, digests)
     done, bad = int(note["done"]), dict(note["bad"])
     size = store_bytes(job.dataset, job.spec, view=job.view) / 2**30
+    block = job.block
     with _pool(job) as pool, progress(f"Decoding to {size:.2f} GiB on disk", len(job.dataset)) as advance:
         advance(done)
-        for start in range(done, len(job.dataset), _BLOCK):
-            positions = range(start, min(start + _BLOCK, len(job.dataset)))
-            for failure in pool.map(work, positions):
-                advance(1)
-                bad |= dict([failure] if failure is not None else [])
-            images.flush()
-            digests.flush()
+        for start in range(done, len(job.dataset), block):
+            positions = range(start, min(start + block, len(job.dataset)))
+            bad |= _decode(job, positions, job.partial, pool, advance)
             write_json(job.partial / "progress.json", {"done": positions.stop, "bad": bad})
     write_json(job.partial / "store.json", _facts(job, bad))
     settle(job.partial, job.place)
@@ -207,7 +210,7 @@ def _begin(job: _Job) -> dict[str, Any]:
     return start
 
 
-# Without its space on the disk, a mapped file kills the process when the disk is full.
+# The space is taken at once, so that a disk cannot become full in between.
 def _reserve(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
     if sys.platform == "linux":
@@ -215,25 +218,42 @@ def _reserve(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _opened(folder: Path, name: str) -> np.memmap[Any, Any]:
-    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="r+")
-
-
 # Decoding releases the interpreter's lock, so threads share the work.
 def _pool(job: _Job) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(job.workers or os.cpu_count())
 
 
-def _writer(job: _Job, images: NDArray[Any], digests: NDArray[Any]) -> Callable[[int], tuple[str, str] | None]:
+def _decode(job: _Job, positions: range, folder: Path, pool: ThreadPoolExecutor, advance: Advance) -> dict[str, str]:
+    images = np.zeros((len(positions), *job.shape[1:]), dtype=job.dtype)
+    digests = np.zeros((len(positions), _DIGEST), dtype=np.uint8)
+
     def work(position: int) -> tuple[str, str] | None:
+        row = position - positions.start
         try:
-            images[position] = job.dataset.pixels(position, job.spec, view=job.view)
+            images[row] = job.dataset.pixels(position, job.spec, view=job.view)
         except DecodeError as error:
             return str(position), str(error)
-        digests[position] = np.frombuffer(_digest(images[position]), np.uint8)
+        digests[row] = np.frombuffer(_digest(images[row]), np.uint8)
         return None
 
-    return work
+    failures = {}
+    for failure in pool.map(work, positions):
+        advance(1)
+        if failure is not None:
+            failures[failure[0]] = failure[1]
+    for name, rows in (("images", images), ("digests", digests)):
+        _put(folder / f"{name}.npy", positions.start, rows)
+    return failures
+
+
+# As a stream, where a full disk is an error; a write through a map would kill the process.
+def _put(path: Path, start: int, rows: NDArray[Any]) -> None:
+    header = np.lib.format.open_memmap(path, mode="r").offset
+    with path.open("r+b") as file:
+        file.seek(header + start * rows[0].nbytes)
+        file.write(rows.data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _digest(image: NDArray[Any]) -> bytes:
@@ -258,16 +278,17 @@ def _facts(job: _Job, bad: Mapping[str, str]) -> dict[str, Any]:
 def _try_again(job: _Job, facts: dict[str, Any]) -> dict[str, Any]:
     if not facts["bad"]:
         return facts
-    images, digests = (_opened(job.place, name) for name in ("images", "digests"))
     with _pool(job) as pool:
-        failures = pool.map(_writer(job, images, digests), map(int, facts["bad"]))
-        bad = dict(failure for failure in failures if failure is not None)
+        tries = [_decode(job, range(p, p + 1), job.place, pool, _unseen) for p in map(int, facts["bad"])]
+    bad = {position: reason for failures in tries for position, reason in failures.items()}
     if len(bad) < len(facts["bad"]):
-        images.flush()
-        digests.flush()
         facts = {**facts, "bad": bad}
         write_json(job.place / "store.json", facts)
     return facts
+
+
+def _unseen(steps: int, note: str = "") -> None:
+    """Show no progress."""
 
 
 def _mapped(place: Path, facts: Mapping[str, Any]) -> NDArray[Any]:
