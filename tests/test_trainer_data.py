@@ -279,3 +279,10 @@ def test_embeddings_are_what_goes_into_the_head(fitted: Callable[..., Run]) -> N
     again = embed(data, backbone=backbone, image={"size": 8, "channels": 1}, batch_size=16, seed=3)
     assert found.shape == (len(data), 8)
     np.testing.assert_allclose(found, again, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "lrp-zennit"])
+def test_deep_runs_are_explained(fitted: Callable[..., Run], method: str) -> None:
+    run = fitted(blobs(size=8), image={"size": 8, "channels": 1, "bits": 16})
+    assert len(run.explain(method, limit=2)) == 2
+    assert len(list((run.folder / "attributions").rglob("*.png"))) == 2

@@ -213,6 +213,10 @@ class Trainer:
         present = [name for name, count in self.data.counts().items() if count]
         if len(present) < 2:
             raise DataError(f"'data' must have records of at least two classes, got {present}; add the others")
+        if self.data.weights is not None:
+            for name in present:
+                if not self.data.weights[self.data.labels == self.data.classes.index(name)].any():
+                    raise DataError(f"'weight' must be above 0 for some record of each class, got none of {name!r}")
         if self.balancer.loss == "bce" and len(self.data.classes) != 2:
             raise ConfigError("'balancer.loss' must be 'cross-entropy' for more than two classes, got 'bce'")
         if self.decision is not None and self.data.positive is None:

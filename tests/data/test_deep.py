@@ -234,7 +234,7 @@ def test_deep_image_without_a_range_is_an_error(tmp_path: Path, pixels: NDArray[
 def test_nan_is_an_error() -> None:
     pixels = GREY.astype(np.float32)
     pixels[3, 3] = np.nan
-    with pytest.raises(DecodeError, match="image in memory must hold numbers only, got NaN; replace it"):
+    with pytest.raises(DecodeError, match="image in memory must hold numbers only, got NaN or infinity; replace it"):
         images.decode(pixels, native())
 
 

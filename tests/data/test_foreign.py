@@ -374,3 +374,10 @@ def test_hugging_face_transforms_and_streams_are_refused(hub: Callable[..., Any]
 def test_options_are_checked(options: Any) -> None:
     with pytest.raises(ConfigError, match=r"'(classes|positive)' must be"):
         Dataset.from_torch(Small(), **options)
+
+
+def test_hugging_face_columns_of_plain_values_are_kept(hub: Callable[..., Any]) -> None:
+    data = Dataset.from_torch(hub(site=["007", "a", "b", "c"], split=["x", "y", "z", "w"]))
+    assert data.frame["site"].tolist() == ["007", "a", "b", "c"]
+    assert data.frame["split_"].tolist() == ["x", "y", "z", "w"]
+    assert data.splits is None

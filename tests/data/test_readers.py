@@ -203,7 +203,7 @@ def test_other_things_are_no_frames() -> None:
             r"images must exist below .*, got no 'x\.png' \(row 5\); correct 'root'",
         ),
         ([(*row, "x") for row in ROWS], {}, r"must name a table, got rows with more fields than the header"),
-        ([*ROWS, (*ROWS[0], "x")], {}, r"must name a UTF-8 table, got .*line 5"),
+        ([*ROWS, (*ROWS[0], "x")], {}, r"must name a table with one header and rows that fit it, got .*line 5"),
     ],
 )
 def test_wrong_tables_are_refused(root: Path, rows: list[Any], options: dict[str, Any], message: str) -> None:
@@ -252,7 +252,7 @@ def test_file_name_that_is_no_text_is_named(make_images: Make) -> None:
     ("content", "message"),
     [
         (None, "'path' must name an existing file"),
-        (b"", "'path' must name a UTF-8 table"),
+        (b"", "'path' must name a table with one header"),
         ("image,label\nä.png,x".encode("utf-16"), "'path' must name a UTF-8 table"),
     ],
 )

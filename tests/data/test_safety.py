@@ -352,7 +352,7 @@ def test_columns_of_a_frame_may_be_numbers(make_images: Make) -> None:
 
 def classed(counts: list[int]) -> Dataset:
     labels = [f"c{k}" for k, count in enumerate(counts) for _ in range(count)]
-    return Dataset.from_arrays(np.zeros((len(labels), 1, 1), np.uint8), labels)
+    return Dataset.from_arrays(np.zeros((len(labels), 2, 2), np.uint8), labels)
 
 
 COUNTS = st.lists(st.integers(1, 30), min_size=1, max_size=7)
@@ -396,7 +396,7 @@ def test_stratified_sample_is_repeatable() -> None:
 @given(st.sets(st.integers(-99, 999), min_size=1, max_size=8))
 def test_numbers_are_classes_by_value(numbers: set[int]) -> None:
     labels = list(numbers)
-    pixels = np.zeros((len(labels), 1, 1), np.uint8)
+    pixels = np.zeros((len(labels), 2, 2), np.uint8)
     wanted = tuple(map(str, sorted(numbers)))
     assert Dataset.from_arrays(pixels, labels).classes == wanted
     assert Dataset.from_arrays(pixels, list(map(str, labels))).classes == wanted

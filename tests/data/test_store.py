@@ -282,10 +282,10 @@ def test_budget_is_kept_and_counts_what_is_there(root: Path, monkeypatch: pytest
     data = Dataset.from_folder(root)
     monkeypatch.setenv("IMGCLS_CACHE_LIMIT", str(5000 / 2**30))
     open_store(data, SPEC)
-    with pytest.raises(DataError, match=r"must have room for 0\.0 GiB of decoded images.*; delete stores with"):
+    with pytest.raises(DataError, match=r"must have room for 0\.0 MiB of decoded images.*; delete stores with"):
         open_store(data, ImageSpec(size=(30, 30)))
     monkeypatch.setenv("IMGCLS_CACHE_LIMIT", "much")
-    with pytest.raises(ConfigError, match="IMGCLS_CACHE_LIMIT must be a number of GiB, got 'much'"):
+    with pytest.raises(ConfigError, match="IMGCLS_CACHE_LIMIT must be a number of GiB from 0 on, got 'much'"):
         open_store(data, ImageSpec(size=(30, 30)))
 
 

@@ -63,7 +63,7 @@ def test_a_set_without_room_is_streamed_and_says_so(
     monkeypatch.setenv("IMGCLS_CACHE_LIMIT", "0.000001")
     monkeypatch.delenv("IMGCLS_QUIET")
     assert isinstance(open_source(data, SPEC), Streamed)
-    assert "need 0.0 GiB and there is room for 0.0; they are decoded anew in every epoch" in capsys.readouterr().err
+    assert "need 0.0 MiB and there is room for 0.0 MiB; they are decoded anew in every epoch" in capsys.readouterr().err
     with pytest.raises(DataError, match="must have room"):
         open_source(data, SPEC, mode="disk")
 

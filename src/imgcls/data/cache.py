@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import attrs
 from imgcls.core.errors import ConfigError, DataError, RunError
 from imgcls.core.folders import cache_folder, hold, read_json
 
-__all__ = ["PARTIAL", "Entry", "check_room", "entries", "free_room", "prune", "store_folder"]
+__all__ = ["PARTIAL", "Entry", "check_room", "entries", "free_room", "in_words", "make_folder", "prune", "store_folder"]
 
 #: What the name of a store that is not whole yet ends with.
 PARTIAL = ".partial"
@@ -149,16 +150,56 @@ def free_room(folder: Path) -> int:
     Raises:
         ConfigError: if the variable holds no number.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     free = int(_SHARE * shutil.disk_usage(folder).free)
     limit = os.environ.get("IMGCLS_CACHE_LIMIT")
     if not limit:
         return free
+    return max(0, min(free, _budget(limit) - sum(entry.size for entry in entries(folder))))
+
+
+def _budget(limit: str) -> int:
     try:
-        budget = float(limit) * 2**30
+        gib = float(limit)
     except ValueError:
-        raise ConfigError(f"IMGCLS_CACHE_LIMIT must be a number of GiB, got {limit!r}") from None
-    return max(0, min(free, int(budget) - sum(entry.size for entry in entries(folder))))
+        gib = math.nan
+    if not 0 <= gib < math.inf:
+        raise ConfigError(f"IMGCLS_CACHE_LIMIT must be a number of GiB from 0 on, got {limit!r}")
+    return int(gib * 2**30)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the stores.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        DataError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"the cache folder must be one that can be made, got {str(folder)!r}: {error.strerror}; "
+            "set IMGCLS_CACHE to another place, or stream"
+        ) from None
+
+
+def in_words(size: int) -> str:
+    """Write a number of bytes.
+
+    Args:
+        size: Bytes.
+
+    Returns:
+        GiB or MiB with one decimal.
+
+    Examples:
+        >>> in_words(3 * 2**29), in_words(100_000)
+        ('1.5 GiB', '0.1 MiB')
+    """
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -174,7 +215,7 @@ def check_room(folder: Path, needed: int) -> None:
     free = free_room(folder)
     if needed > free:
         raise DataError(
-            f"the disk of {str(folder)!r} must have room for {needed / 2**30:.1f} GiB of decoded images, got "
-            f"{free / 2**30:.1f} GiB (nine tenths of the free disk, within IMGCLS_CACHE_LIMIT); delete stores with "
+            f"the disk of {str(folder)!r} must have room for {in_words(needed)} of decoded images, got "
+            f"{in_words(free)} (nine tenths of the free disk, within IMGCLS_CACHE_LIMIT); delete stores with "
             "'imgcls cache prune', set IMGCLS_CACHE to another disk, choose a smaller image size, or stream"
         )

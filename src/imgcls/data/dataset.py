@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgcls.core.errors import ConfigError, DataError, nearest
 from imgcls.core.randomness import generator
-from imgcls.data import arguments, files, images, joining, labels, masks, memory, naming
+from imgcls.data import arguments, files, headers, images, joining, labels, masks, memory, naming
 from imgcls.data.columns import MASK, VIEW, view_column
 from imgcls.data.readers import MASK_THRESHOLD, Readers
 from imgcls.data.records import Records, companion_columns
@@ -280,9 +281,25 @@ class Dataset(Readers):
             Pixels (height, width, 1 or 3), upright: uint8, or uint16 or float32 for deeper images.
         """
         if self.arrays is not None and view is None:
-            image: NDArray[Any] = self.arrays[position]
+            image = self._held(position)
             return image if image.ndim == 3 else image[..., None]
-        return images.original(self.path(position, view=view))
+        return images.original(self._file(position, view))
+
+    # What another library gives may fail in any way; the error names the record.
+    def _held(self, position: int) -> NDArray[Any]:
+        assert self.arrays is not None
+        with headers.named(f"image {str(self.ids[position])!r}"):
+            image: NDArray[Any] = self.arrays[position]
+        return image
+
+    def _file(self, position: int, view: str | None = None) -> Path:
+        path = self.path(position, view=view)
+        files.refuse_outside(self._real_root, path)
+        return path
+
+    @functools.cached_property
+    def _real_root(self) -> str:
+        return os.path.realpath(self._root())
 
     def pixels(self, position: int, spec: ImageSpec, *, view: str | None = None) -> NDArray[Any]:
         """Decode one image into the form of a spec.
@@ -299,8 +316,10 @@ class Dataset(Readers):
         if view == MASK:
             return self.mask(position, spec)[..., None]
         if self.arrays is not None and view is None:
-            return images.decode(self.arrays[position], spec)
-        return images.read(self.path(position, view=view), spec)
+            image = self._held(position)
+            with headers.named(f"image {str(self.ids[position])!r}"):
+                return images.decode(image, spec)
+        return images.read(self._file(position, view), spec)
 
     def original_mask(self, position: int) -> NDArray[np.bool_] | None:
         """Read the mask of a record as it is.
@@ -314,8 +333,8 @@ class Dataset(Readers):
         """
         if MASK not in self.frame or not self.frame[MASK].iloc[position]:
             return None
-        header = images.header(self.path(position))
-        return masks.read_mask(self.path(position, view=MASK), threshold=self.mask_threshold, header=header)
+        header = images.header(self._file(position))
+        return masks.read_mask(self._file(position, MASK), threshold=self.mask_threshold, header=header)
 
     def mask(self, position: int, spec: ImageSpec) -> NDArray[np.uint8]:
         """Bring the mask of a record through the geometry of its image.

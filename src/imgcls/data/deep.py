@@ -108,8 +108,8 @@ def fit(image: Deep, spec: ImageSpec) -> NDArray[Any]:
 
 def _scaled(image: Deep, rows: slice, window: tuple[float, float], *, grey: bool) -> NDArray[np.float32]:
     found = image.stored[rows].astype(np.float64)
-    if np.isnan(found).any():
-        raise DecodeError("must hold numbers only, got NaN; replace it or leave the image out")
+    if not np.isfinite(found).all():
+        raise DecodeError("must hold numbers only, got NaN or infinity; replace it or leave the image out")
     low, high = window
     found = ((found * image.slope + image.intercept - low) / (high - low)).clip(0, 1)
     if grey and found.shape[-1] == 3:

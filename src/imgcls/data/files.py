@@ -12,10 +12,10 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.core.errors import DataError, listing
+from imgcls.core.errors import DataError, DecodeError, listing
 from imgcls.data.images import EXTENSIONS
 
-__all__ = ["Border", "facts", "image_paths", "leaves", "places", "posix", "refuse_paths"]
+__all__ = ["Border", "facts", "image_paths", "leaves", "places", "posix", "refuse_outside", "refuse_paths"]
 
 #: The bits of a mode that say what kind of file it is.
 _KIND = 0o170000
@@ -177,6 +177,21 @@ def facts(root: Path, names: Sequence[str], rows: NDArray[np.int64] | None = Non
             "give the folder of the files themselves as 'root'"
         )
     return found.T
+
+
+def refuse_outside(root: str, path: Path) -> None:
+    """Refuse a file that has become a link out of the root since the set was opened.
+
+    Args:
+        root: The real place of the root.
+        path: The file, by its path below it.
+
+    Raises:
+        DecodeError: if it lies elsewhere.
+    """
+    real = os.path.realpath(path)
+    if not real.startswith(os.path.join(root, "")):  # noqa: PTH118 (joins of strings)
+        raise DecodeError(f"image {str(path)!r} must lie below its root, got a link to {real!r}; open the set again")
 
 
 @final

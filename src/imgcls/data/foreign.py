@@ -11,12 +11,13 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.core.errors import DataError, listing
+from imgcls.core.errors import DataError, DecodeError, ImgclsError, listing
 from imgcls.data import arguments, files, joining
 from imgcls.data import labels as labelling
+from imgcls.data.headers import check_size
 from imgcls.data.memory import Items, chosen
 from imgcls.data.naming import text
-from imgcls.data.records import Records, refuse_gaps, with_files, with_splits
+from imgcls.data.records import Records, other_names, refuse_gaps, with_files, with_splits
 
 __all__ = ["Foreign", "take_over", "together"]
 
@@ -164,12 +165,30 @@ def _unlabelled(label: Any) -> DataError:
     return DataError(f"'label' must be known of every record, got {label}; leave these out")
 
 
-def _in_memory(items: Items, words: NDArray[np.object_], groups: NDArray[np.object_] | None) -> Records:
+def _in_memory(
+    items: Items,
+    words: NDArray[np.object_],
+    groups: NDArray[np.object_] | None,
+    others: dict[str, list[Any]] | None = None,
+) -> Records:
     import pandas as pd
 
-    items[0]  # a wrong form of images shows at once
+    _refuse_form(items)
     frame = pd.DataFrame({"id": [f"{number:06d}" for number in range(len(items))], "label": words})
-    return Records(frame=frame if groups is None else frame.assign(group=groups), arrays=items)
+    frame = frame if groups is None else frame.assign(group=groups)
+    return Records(frame=frame.assign(**(others or {})), arrays=items)
+
+
+# A wrong form of all images shows at once; a first one that is damaged is named where it is read.
+def _refuse_form(items: Items) -> None:
+    try:
+        items[0]
+    except DecodeError:
+        return
+    except ImgclsError:
+        raise
+    except Exception:
+        return
 
 
 def _hugging_face(dataset: Any, image: str | None, label: str | None, group: str | None) -> Foreign:
@@ -193,7 +212,16 @@ def _hugging_face(dataset: Any, image: str | None, label: str | None, group: str
     known = getattr(dataset, "_fingerprint", None)
     column = dataset.select_columns(pictures)  # else other columns of images were decoded too
     items = Items(lambda number: to_array(column[number][pictures]), np.arange(len(dataset)), known=known)
-    return Foreign(records=_in_memory(items, words, groups), root=None, classes=classes)
+    others = _others(dataset, {pictures, named, group})
+    return Foreign(records=_in_memory(items, words, groups, others), root=None, classes=classes)
+
+
+# Plain values are kept; pictures, sounds and lists are not read for it.
+def _others(dataset: Any, taken: set[str | None]) -> dict[str, list[Any]]:
+    rest = [name for name in dataset.column_names if name not in taken]
+    plain = [name for name in rest if type(dataset.features[name]).__name__ in {"Value", "ClassLabel"}]
+    names = other_names(plain)
+    return {names.get(name, name): list(dataset[name]) for name in plain}
 
 
 def _refuse_streams(dataset: Any) -> None:
@@ -240,6 +268,7 @@ def to_array(image: Any) -> NDArray[Any]:
     from imgcls.data import images
 
     if isinstance(image, Image.Image):
+        check_size(*image.size)
         return images.from_pillow(ImageOps.exif_transpose(image))
     found = np.asarray(image)
     if type(image).__module__.split(".")[0] == "torch" and found.ndim == 3 and found.shape[0] in {1, 3}:
@@ -249,4 +278,5 @@ def to_array(image: Any) -> NDArray[Any]:
         raise DataError(
             f"'dataset' must give images of uint8 or uint16, got {type(image).__name__} of {found.dtype} {found.shape}"
         )
+    check_size(found.shape[1], found.shape[0])
     return found

@@ -26,6 +26,7 @@ __all__ = [
     "renamed",
     "split_text",
     "stratified_sample",
+    "whole_numbers",
     "words",
 ]
 
@@ -35,6 +36,7 @@ SEPARATOR = "|"
 #: What stands for bytes that are not UTF-8.
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 
+_WHOLE = re.compile(r"-?(0|[1-9]\d*)(\.0+)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -64,6 +66,23 @@ def words(values: pd.Series[Any]) -> NDArray[np.object_]:
     if odd:
         raise DataError(f"{values.name or 'label'!r} must hold text without NUL that is UTF-8, got {odd[0]!r}")
     return np.array(texts, dtype=object)[found]
+
+
+def whole_numbers(words: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Write `1.0` as `1` where all are whole numbers, as a spreadsheet with gaps writes them.
+
+    Args:
+        words: Labels or groups as text, (N,).
+
+    Returns:
+        The same words, or the numbers without fraction, (N,).
+    """
+    known = set(words.tolist()) - {""}
+    if not any(word.endswith("0") and "." in word for word in known):
+        return words
+    if not all(_WHOLE.fullmatch(word) for word in known):
+        return words
+    return np.array([word.partition(".")[0] for word in words], dtype=object)
 
 
 def refuse_measurements(labels: NDArray[np.object_], option: str) -> None:

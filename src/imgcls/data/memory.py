@@ -67,9 +67,16 @@ class Items:
             total.update(self._known.encode())
             return total.digest()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for part in pool.map(_image_digest, self):
+            for part in pool.map(self._digest_of, range(len(self))):
                 total.update(part)
         return total.digest()
+
+    # One that cannot be read is an error where it is needed, and may be left out there.
+    def _digest_of(self, position: int) -> bytes:
+        try:
+            return _image_digest(self[position])
+        except Exception:
+            return b"unreadable"
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[position] for position in range(len(self)))
@@ -190,6 +197,7 @@ def _pixels(arrays: Any) -> Pixels:
     if not good or 0 in found.shape:
         raise DataError(f"'arrays' must have shape (N, height, width[, 1 or 3]), got {found.shape}")
     _refuse_type(found)
+    _refuse_tiny(found.shape[1:3])
     return found
 
 
@@ -207,7 +215,15 @@ def _ragged(images: Sequence[NDArray[Any]]) -> Items:
         if image.ndim not in {2, 3} or 0 in image.shape or (image.ndim == 3 and image.shape[-1] not in {1, 3}):
             raise DataError(f"'arrays' must be images (height, width[, 1 or 3]), got {image.shape}")
         _refuse_type(image)
+        _refuse_tiny(image.shape[:2])
     return Items(images.__getitem__, np.arange(len(images)))
+
+
+def _refuse_tiny(sides: tuple[int, ...]) -> None:
+    if min(sides) < 2:
+        raise DataError(
+            f"'arrays' must be images of at least 2 x 2 pixels, got {sides[0]} x {sides[1]}; leave them out"
+        )
 
 
 def _refuse_type(found: NDArray[Any]) -> None:

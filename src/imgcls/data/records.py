@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgcls.core.errors import ConfigError, DataError, listing
+from imgcls.core.progress import say
 from imgcls.data import files, labels
 from imgcls.data.columns import MASK, ROLES, VIEW, Columns, view_column
 from imgcls.data.companions import by_stem, companions
@@ -24,6 +25,7 @@ __all__ = [
     "SPLITS",
     "Records",
     "companion_columns",
+    "other_names",
     "refuse_gaps",
     "to_records",
     "with_files",
@@ -81,7 +83,7 @@ def to_records(
     if stems:
         found["id"] = by_stem(root, found["id"], rows)
     rest = table.drop(columns=columns.used(table.columns))
-    rest = rest.rename(columns=_other_names(list(rest.columns)))
+    rest = rest.rename(columns=_told(other_names(list(rest.columns))))
     frame = rest.assign(**found)[[*found, *rest.columns]]
     _refuse_twice(frame["id"], rows)
     pattern = None if columns.group in table.columns else columns.group
@@ -89,8 +91,22 @@ def to_records(
     return Records(frame=frame, multilabel=columns.multilabel, sizes=sizes, rows=rows)
 
 
-# Columns of our names that the user gave no role must not be taken for ours.
-def _other_names(columns: Sequence[str]) -> dict[str, str]:
+# A column called 'group' is likely to be meant as one.
+def _told(names: dict[str, str]) -> dict[str, str]:
+    for name, other in names.items():
+        say(f"The column {name!r} has no role and is kept as {other!r}; give {name.partition(':')[0]}=... to use it")
+    return names
+
+
+def other_names(columns: Sequence[str]) -> dict[str, str]:
+    """Name the columns anew that have the name of a role without having it.
+
+    Args:
+        columns: The columns without a role.
+
+    Returns:
+        New names by old ones.
+    """
     found: dict[str, str] = {}
     for name in columns:
         if name in ROLES or name.startswith(VIEW):
@@ -117,7 +133,9 @@ def _texts(table: pd.DataFrame, columns: Columns, rows: NDArray[np.int64] | None
 
 # Paths are nearly all different, so that looking for equal ones would take longer.
 def _words(role: str, values: pd.Series[Any]) -> NDArray[np.object_]:
-    if role in {"label", "group", "split", "weight"}:
+    if role in {"label", "group"}:
+        return labels.whole_numbers(labels.words(values))
+    if role in {"split", "weight"}:
         return labels.words(values)
     return np.array([text(value) for value in values.astype(object).where(values.notna(), "").tolist()], dtype=object)
 

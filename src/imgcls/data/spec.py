@@ -115,6 +115,9 @@ class ImageSpec:
                 raise options.rejected(name, f"have {self.channels} numbers, one a channel", value)
         if isinstance(self.std, tuple) and min(self.std) <= 0:
             raise options.rejected("std", "be above 0", self.std)
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if isinstance(value, tuple) and max(map(abs, value)) > 1:
+                raise options.rejected(name, "be in units of 0 to 1", value, "divide it by 255")
 
     @property
     def dtype(self) -> np.dtype[Any]:

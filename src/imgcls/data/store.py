@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +17,15 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.core.errors import DataError, DecodeError
+from imgcls.core.errors import DataError, DecodeError, RunError
 from imgcls.core.folders import hold, read_json, settle, write_json
 from imgcls.core.progress import Advance, progress
-from imgcls.data.cache import PARTIAL, check_room, store_folder
+from imgcls.data.cache import PARTIAL, check_room, make_folder, store_folder
 from imgcls.data.dataset import Dataset
 from imgcls.data.files import places
 from imgcls.data.spec import ImageSpec
 
-__all__ = ["Store", "find_bad", "is_built", "open_store", "store_bytes", "unreadable"]
+__all__ = ["Store", "find_bad", "is_begun", "open_store", "store_bytes", "unreadable"]
 
 #: Part of every key: raised when decoding or fitting changes, so that old stores are not used.
 _VERSION = 2
@@ -105,6 +107,7 @@ def open_store(
     """
     place = (folder or store_folder()) / _key(dataset, spec, view)
     job = _Job(dataset=dataset, spec=spec, view=view, place=place, workers=workers)
+    make_folder(place.parent)
     with hold(place.with_suffix(".lock")):
         if not (place / "store.json").exists():
             _build(job)
@@ -158,8 +161,8 @@ def store_bytes(dataset: Dataset, spec: ImageSpec, *, view: str | None = None) -
     return int(np.prod(job.shape, dtype=np.int64)) * job.dtype.itemsize + len(dataset) * _DIGEST
 
 
-def is_built(dataset: Dataset, spec: ImageSpec, *, view: str | None = None, folder: Path | None = None) -> bool:
-    """Tell whether a store is there already.
+def is_begun(dataset: Dataset, spec: ImageSpec, *, view: str | None = None, folder: Path | None = None) -> bool:
+    """Tell whether a store is there already, or its room is taken and a part of it is.
 
     Args:
         dataset: The set.
@@ -170,7 +173,8 @@ def is_built(dataset: Dataset, spec: ImageSpec, *, view: str | None = None, fold
     Returns:
         Whether it is.
     """
-    return ((folder or store_folder()) / _key(dataset, spec, view) / "store.json").exists()
+    place = (folder or store_folder()) / _key(dataset, spec, view)
+    return (place / "store.json").exists() or (place.with_name(place.name + PARTIAL) / "progress.json").exists()
 
 
 def _key(dataset: Dataset, spec: ImageSpec, view: str | None) -> str:
@@ -198,9 +202,10 @@ def _build(job: _Job) -> None:
 # What a killed process left is taken over up to its last note.
 def _begin(job: _Job) -> dict[str, Any]:
     path = job.partial / "progress.json"
-    if path.exists():
+    with contextlib.suppress(RunError):  # none, or a damaged one
         found: dict[str, Any] = read_json(path)
         return found
+    shutil.rmtree(job.partial, ignore_errors=True)
     check_room(job.place.parent, store_bytes(job.dataset, job.spec, view=job.view))
     job.partial.mkdir(parents=True, exist_ok=True)
     _reserve(job.partial / "images.npy", job.shape, job.dtype)
@@ -293,7 +298,10 @@ def _unseen(steps: int, note: str = "") -> None:
 
 def _mapped(place: Path, facts: Mapping[str, Any]) -> NDArray[Any]:
     # Copy-on-write: torch wants memory that may be written; nobody writes, so it stays on disk.
-    images: NDArray[Any] = np.load(place / "images.npy", mmap_mode="c", allow_pickle=False)
+    try:
+        images: NDArray[Any] = np.load(place / "images.npy", mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"store {str(place)!r} must be as it was written, got {error}; delete it") from None
     if list(images.shape) != facts["shape"]:
         raise DataError(f"store {str(place)!r} must have shape {facts['shape']}, got {images.shape}; delete it")
     return images

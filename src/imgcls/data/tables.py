@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["read_lines", "read_table", "to_pandas"]
 
+#: A number whose text comes back from its value, but for zeros at its end.
+_DECIMAL = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?(e[-+][0-9]{2})?"
+
+_SPREADSHEETS = frozenset({".xls", ".xlsx", ".xlsm", ".ods"})
+
 
 def read_table(
     path: Path, *, words: Iterable[str], delimiter: str | None, encoding: str
@@ -37,20 +42,37 @@ def read_table(
     """
     sign, named = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ","), list(words)
     header = [str(name) for name in _parsed(path, sign, encoding, header=None, nrows=1, dtype=str).iloc[0]]
+    if header[0].startswith("sep="):
+        raise DataError(
+            f"'path' must name a table that begins with its header, got {header[0]!r} in {str(path)!r}; "
+            f"delete that line and give delimiter={header[0][4:]!r}"
+        )
     if len(header) == 1 and delimiter is None:
         _refuse_other_delimiter(path, header[0])
     for name in named:
         if header.count(name) > 1:
             raise DataError(f"'path' must name each column once, got {name!r} again in {str(path)!r}")
-    frame = _parsed(path, sign, encoding, dtype=dict.fromkeys(named, str))
+    frame = _parsed(path, sign, encoding, dtype=str)
     _refuse_surplus(path, frame)
     filled = np.flatnonzero(frame.notna().any(axis=1).to_numpy())
-    return frame.iloc[filled].reset_index(drop=True), filled + 2
+    frame = frame.iloc[filled].reset_index(drop=True)
+    return frame.assign(**{name: _plain(frame[name]) for name in frame.columns if name not in named}), filled + 2
+
+
+# Codes such as 007, 1e5 or TRUE are no numbers; what a column says must not change by being read.
+def _plain(values: pd.Series[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    known = values.dropna()
+    if len(known) and known.str.fullmatch(_DECIMAL).all():
+        return pd.Series(pd.to_numeric(values), index=values.index)
+    return values
 
 
 def _parsed(path: Path, delimiter: str, encoding: str, **options: Any) -> pd.DataFrame:
     import pandas as pd
 
+    _refuse_spreadsheet(path)
     try:
         return pd.read_csv(
             path,
@@ -64,6 +86,11 @@ def _parsed(path: Path, delimiter: str, encoding: str, **options: Any) -> pd.Dat
         )
     except OSError:
         raise DataError(f"'path' must name an existing file, got {str(path)!r}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. ")
+        raise DataError(
+            f"'path' must name a table with one header and rows that fit it, got {str(path)!r}; {reason}"
+        ) from None
     except LookupError:
         raise ConfigError(f"'encoding' must be one that Python knows, got {encoding!r}") from None
     except UnicodeError as error:
@@ -72,6 +99,11 @@ def _parsed(path: Path, delimiter: str, encoding: str, **options: Any) -> pd.Dat
         ) from None
     except ValueError as error:
         raise DataError(f"'path' must name a UTF-8 table, got {str(path)!r}; {error}") from None
+
+
+def _refuse_spreadsheet(path: Path) -> None:
+    if path.suffix.lower() in _SPREADSHEETS:
+        raise DataError(f"'path' must name a table as text, got the spreadsheet {str(path)!r}; save it as CSV")
 
 
 def _refuse_surplus(path: Path, frame: pd.DataFrame) -> None:

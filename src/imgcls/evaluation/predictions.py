@@ -284,7 +284,8 @@ class Predictions:
 
         Returns:
             One row per record: id, label (its name), group ("" without groups), fold, split,
-            `prob_<class>` for each class, and what else the set knows.
+            `prob_<class>` for each class, and what else the set knows, with an underscore behind
+            a name that is one of these.
         """
         import pandas as pd
 
@@ -296,7 +297,6 @@ class Predictions:
             "split": self.split,
         }
         probs = {f"prob_{name}": self.probs[:, index] for index, name in enumerate(self.classes)}
-        return pd.DataFrame({**self.columns, **columns, **probs})[[*columns, *probs, *self._others(columns, probs)]]
-
-    def _others(self, *taken: Mapping[str, Any]) -> list[str]:
-        return [name for name in self.columns if not any(name in names for names in taken)]
+        named = columns | probs
+        others = {f"{name}_" if name in named else name: values for name, values in self.columns.items()}
+        return pd.DataFrame(named | others)

@@ -153,12 +153,17 @@ def draw(
         kind = _kind(predictions, label, preds)
         file = folder / kind / panel_name(number, image=name, truth=truth, predicted=predicted, method=method)
         file.parent.mkdir(parents=True, exist_ok=True)
-        pixels = data.pixels(place[name], saved.image)
+        pixels = _shown(data.pixels(place[name], saved.image))
         file.write_bytes(panel(pixels, found.maps[number], truth=truth, predicted=predicted, prob=prob, title=name))
         where = file.relative_to(folder).as_posix()
         rows.append({"file": where, "id": name, "label": truth, "decision": predicted, "prob": prob, "method": method})
     write_text(folder / "index.csv", pd.DataFrame(rows).to_csv(index=False))
     return rows
+
+
+# Deep pixels are shown by their high byte.
+def _shown(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
 def _kind(predictions: Predictions, label: int, preds: int) -> str:

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imgcls.core.errors import DataError
 from imgcls.core.progress import say
-from imgcls.data.cache import free_room, store_folder
+from imgcls.data.cache import free_room, in_words, store_folder
 from imgcls.data.dataset import Dataset
 from imgcls.data.spec import ImageSpec
-from imgcls.data.store import Store, find_bad, is_built, open_store, store_bytes, unreadable
+from imgcls.data.store import Store, find_bad, is_begun, open_store, store_bytes, unreadable
 
 __all__ = ["MODES", "Resident", "Source", "Streamed", "open_source", "resolved", "statistics"]
 
@@ -214,21 +215,29 @@ def open_source(
             before only where unreadable ones are to be skipped.
         DataError: if there must be a store and there is no room for it.
     """
+    source: Source
     if mode == "disk" or (mode == "auto" and _fits(dataset, spec, view)):
-        return Resident.over(open_store(dataset, spec, view=view, on_bad=on_bad, workers=workers))
-    bad = find_bad(dataset, spec, view=view, workers=workers) if on_bad == "skip" else {}
-    if len(bad) == len(dataset):
-        raise unreadable(bad, dataset)
-    return Streamed(dataset=dataset, spec=spec, view=view, workers=workers or os.cpu_count() or 1, bad=bad)
+        source = Resident.over(open_store(dataset, spec, view=view, on_bad=on_bad, workers=workers))
+    else:
+        bad = find_bad(dataset, spec, view=view, workers=workers) if on_bad == "skip" else {}
+        source = Streamed(dataset=dataset, spec=spec, view=view, workers=workers or os.cpu_count() or 1, bad=bad)
+    if len(source.bad) == len(dataset):  # none is left to train on
+        raise unreadable(source.bad, dataset)
+    return source
 
 
 def _fits(dataset: Dataset, spec: ImageSpec, view: str | None) -> bool:
-    needed, free = store_bytes(dataset, spec, view=view), free_room(store_folder())
-    if needed <= free or is_built(dataset, spec, view=view):
+    needed = store_bytes(dataset, spec, view=view)
+    try:
+        free = free_room(store_folder())
+    except DataError as error:
+        say(f"{error}. Images are decoded anew in every epoch")
+        return False
+    if needed <= free or is_begun(dataset, spec, view=view):
         return True
     say(
-        f"The decoded images need {needed / 2**30:.1f} GiB and there is room for {free / 2**30:.1f}; they are decoded "
-        "anew in every epoch"
+        f"The decoded images need {in_words(needed)} and there is room for {in_words(free)}; they are decoded anew in "
+        "every epoch"
     )
     return False
 

@@ -56,7 +56,9 @@ def file_problems(files: pd.DataFrame) -> Iterator[Problem]:
     """
     for row in files[~files["readable"]].itertuples():
         yield Problem(severity="error", kind="unreadable", id=str(row.id), detail=str(row.reason))
-    good = files[files["readable"]]
+    yield from _not_finite(files)
+    yield from _without_end(files)
+    good = files[files["readable"] & np.isfinite(files["low"]) & np.isfinite(files["high"])]
     yield from _wrong_extension(files)
     yield from _same_stem(files)
     if len(good):
@@ -65,6 +67,18 @@ def file_problems(files: pd.DataFrame) -> Iterator[Problem]:
         yield from _exposure(good)
         yield from _odd_size(good)
         yield from _mixed(good)
+
+
+def _not_finite(files: pd.DataFrame) -> Iterator[Problem]:
+    odd = files["readable"] & ~(np.isfinite(files["low"]) & np.isfinite(files["high"]))
+    for name in files["id"][odd]:
+        yield Problem(severity="error", kind="not finite", id=str(name), detail="has NaN or infinity for a pixel")
+
+
+def _without_end(files: pd.DataFrame) -> Iterator[Problem]:
+    for name in files["id"][files["readable"] & ~files["ends"]]:
+        detail = "has no mark of its end; it may be half written, the rest of the picture filled in"
+        yield Problem(severity="warning", kind="no end", id=str(name), detail=detail)
 
 
 def _wrong_extension(files: pd.DataFrame) -> Iterator[Problem]:

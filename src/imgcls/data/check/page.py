@@ -32,6 +32,8 @@ _GROUPS = 6
 #: What each kind of finding means and what to do.
 _MEANING = {
     "unreadable": "The file cannot be decoded. Repair it or take it out: training would stop at it.",
+    "not finite": "A pixel is not a number or infinite. Repair the file or take it out: training would stop at it.",
+    "no end": "The file may be half written, and the rest of the picture made up by the decoder. Look at it.",
     "exact duplicate across": "The same picture trains and tests, so the test flatters. Keep one of them.",
     "near duplicate across": "Nearly the same picture on two sides, so the test flatters. Give both one group.",
     "embedding across": "A network finds two pictures on two sides alike. Look at them.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import attrs
 import numpy as np
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SIDE", "Scan", "eight_bits", "scan"]
 
+#: What the last bytes of a whole file have in them.
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+
+#: So many bytes are looked at; some cameras write notes behind the image.
+_TAIL = 2**16
+
 #: Side of the thumbnails in pixels.
 SIDE = 64
 
@@ -32,7 +38,8 @@ class Scan:
     Attributes:
         files: A row per record: `id`, `label`, `readable`, `format` (by content; empty for
             images in memory), `width`, `height`, `channels`, `bits` (of a channel), `low`,
-            `high`, `mean`, `std` (of the pixel values as stored) and `reason` (why it is not readable).
+            `high`, `mean`, `std` (of the pixel values as stored), `reason` (why it is not readable)
+            and `ends` (whether the file has the mark of its end).
         digests: A checksum of shape and upright pixels of each record, (N,); empty where unreadable.
         thumbs: Grey thumbnails (N, 64, 64), uint8, stretched to the square; 0 where unreadable.
     """
@@ -55,6 +62,7 @@ class _Facts:
     mean: float | None = None
     std: float | None = None
     reason: str = ""
+    ends: bool = True
 
 
 def scan(dataset: Dataset) -> Scan:
@@ -69,13 +77,13 @@ def scan(dataset: Dataset) -> Scan:
     thumbs = np.zeros((len(dataset), SIDE, SIDE), np.uint8)
 
     def work(position: int) -> tuple[_Facts, str]:
-        kind = _format(dataset, position)
+        kind, ends = _form(dataset, position)
         try:
             image = dataset.original(position)
         except ImgclsError as error:
             return _Facts(readable=False, format=kind, reason=str(error)), ""
         thumbs[position] = _thumb(image)
-        return _facts(image, kind), _digest(image)
+        return attrs.evolve(_facts(image, kind), ends=ends), _digest(image)
 
     found = []
     # Decoding releases the interpreter's lock, so threads share the work.
@@ -101,20 +109,31 @@ def _table(dataset: Dataset, facts: tuple[_Facts, ...]) -> pd.DataFrame:
 
 
 # By content: a name may lie.
-def _format(dataset: Dataset, position: int) -> str:
+def _form(dataset: Dataset, position: int) -> tuple[str, bool]:
     if dataset.root is None:
-        return ""
+        return "", True
     path = dataset.path(position)
     try:
         with path.open("rb") as file:
-            return form_of(file, path.suffix)
+            kind = form_of(file, path.suffix)
+            return kind, _ends(file, kind)
     except (OSError, ImgclsError):
-        return ""
+        return "", True
+
+
+# Decoders fill in what an interrupted copy left as zeros without a word.
+def _ends(file: BinaryIO, kind: str) -> bool:
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - _TAIL))
+    tail = file.read()
+    return _ENDS.get(kind, b"") in tail
 
 
 def _facts(image: NDArray[Any], kind: str) -> _Facts:
     height, width, channels = image.shape
-    mean = image.mean(dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are a finding
+        mean = image.mean(dtype=np.float64)
+        std = float(image.std(dtype=np.float32, mean=mean.astype(np.float32)))
     return _Facts(
         format=kind,
         width=width,
@@ -124,7 +143,7 @@ def _facts(image: NDArray[Any], kind: str) -> _Facts:
         low=float(image.min()),
         high=float(image.max()),
         mean=float(mean),
-        std=float(image.std(dtype=np.float32, mean=mean.astype(np.float32))),
+        std=std,
     )
 
 
