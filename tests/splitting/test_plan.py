@@ -19,7 +19,7 @@ GROUPS = np.arange(120) // 2
 def made(*, splits: bool = False, prefix: str | None = "g", pixels: int = 0) -> Dataset:
     named = np.where(GROUPS < 12, "test", "train") if splits else None
     names = None if prefix is None else [f"{prefix}{group}" for group in GROUPS]
-    arrays = np.arange(pixels, pixels + 120, dtype=np.uint8).reshape(-1, 1, 1)
+    arrays = np.arange(pixels, pixels + 120, dtype=np.uint8).repeat(4).reshape(-1, 2, 2)
     return Dataset.from_arrays(arrays, GROUPS % 2, groups=names, splits=named)
 
 
@@ -75,7 +75,7 @@ def test_impossible_test_sets_are_refused(data: Dataset, test: Any, message: str
 @pytest.mark.parametrize("test", ["auto", "predefined"])
 def test_group_on_both_sides_of_the_test_is_refused(test: str) -> None:
     splits = np.where(np.arange(120) < 23, "test", "train")
-    data = Dataset.from_arrays(np.zeros((120, 1, 1), np.uint8), GROUPS % 2, groups=GROUPS, splits=splits)
+    data = Dataset.from_arrays(np.zeros((120, 2, 2), np.uint8), GROUPS % 2, groups=GROUPS, splits=splits)
     with pytest.raises(SplitError, match="one side of the test split, got '11' on both sides"):
         plan_folds(data, KFOLD, test=test, seed=0)
 

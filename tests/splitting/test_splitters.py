@@ -18,7 +18,7 @@ NAMES = splitters.names()
 
 
 def made(labels: Any, groups: Any = None, splits: Any = None) -> Dataset:
-    pixels = np.zeros((len(labels), 1, 1), np.uint8)
+    pixels = np.zeros((len(labels), 2, 2), np.uint8)
     return Dataset.from_arrays(pixels, [str(label) for label in labels], groups=groups, splits=splits)
 
 
