@@ -1,0 +1,124 @@
+"""All geometry of a batch in one resampling: matrices are multiplied, fields added, pixels read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imgcls.augment.base import Displacement, Geometric, Size, Step
+from imgcls.augment.displacement import centred
+
+__all__ = ["compose", "warp"]
+
+
+def warp(images: Tensor, masks: Tensor | None, steps: Sequence[Step], *, fill: str) -> tuple[Tensor, Tensor | None]:
+    """Move the pixels of images and of their masks.
+
+    Flips and quarter turns alone move whole pixels and are exact. What else there is for an
+    image is one bilinear resampling.
+
+    Args:
+        images: Images (B, C, H, W), float32.
+        masks: Masks (B, H, W), or None. Shares (float) are read in between pixels, anything
+            else at the nearest; outside they are 0.
+        steps: Geometric steps and displacements, in order.
+        fill: What images are outside: "zeros", "border" or "reflection".
+
+    Returns:
+        Images and masks; those that nothing happens to are equal bit by bit.
+    """
+    size = (images.shape[2], images.shape[3])
+    matrices = compose(steps, size, len(images))
+    bends = [step for step in steps if isinstance(step.transform, Displacement)]
+    read = ~_is_turn(matrices, size) | _any(bends, len(images))
+    turns = torch.where(read.view(-1, 1, 1), torch.eye(3, dtype=torch.float64), matrices)
+    images, masks = _turned(images, turns), None if masks is None else _turned(masks, turns)
+    if not read.any():
+        return images, masks
+    grid = _grid(matrices, bends, read, size, images.device)
+    rows = read.nonzero().squeeze(1).to(images.device)
+    images = images.index_copy(0, rows, _sampled(images[rows], grid, "bilinear", fill))
+    return images, None if masks is None else masks.index_copy(0, rows, _masks_sampled(masks[rows], grid))
+
+
+def compose(steps: Sequence[Step], size: Size, count: int) -> Tensor:
+    """Multiply the matrices of a batch.
+
+    Args:
+        steps: Steps in order; those without matrices make no difference.
+        size: Height and width in pixels.
+        count: Images in the batch.
+
+    Returns:
+        Matrices (count, 3, 3), float64, from places in the result to places in the image. As
+        they lead backwards, the first transform's matrix stands leftmost.
+    """
+    eye = torch.eye(3, dtype=torch.float64)
+    product = eye.repeat(count, 1, 1)
+    for step in steps:
+        if isinstance(step.transform, Geometric):
+            own = step.transform.matrices(step.parameters, size)
+            product = product @ torch.where(step.active.view(-1, 1, 1), own, eye)
+    return product
+
+
+# Whether a matrix only flips and turns by quarters, so that each pixel of the result is a pixel of the image.
+def _is_turn(matrices: Tensor, size: Size) -> Tensor:
+    linear = matrices[:, :2, :2].abs()
+    whole = (linear == linear.round()).all(2).all(1)
+    single = (linear.sum(1) == 1).all(1) & (linear.sum(2) == 1).all(1)
+    still = (matrices[:, :2, 2] == 0).all(1) & (matrices[:, 2, :2] == 0).all(1)
+    return whole & single & still & ((linear[:, 0, 0] == 1) | (size[0] == size[1]))
+
+
+def _any(steps: Sequence[Step], count: int) -> Tensor:
+    return torch.stack([torch.zeros(count, dtype=torch.bool), *(step.active for step in steps)]).any(0)
+
+
+# A column of the matrix says where a step to the right (or down) in the result leads in the image.
+def _turned(pictures: Tensor, matrices: Tensor) -> Tensor:
+    pictures = _where(matrices[:, 0, 0] == 0, pictures, lambda chosen: chosen.transpose(-1, -2))
+    pictures = _where(matrices[:, :2, 0].sum(1) < 0, pictures, lambda chosen: chosen.flip(-1))
+    return _where(matrices[:, :2, 1].sum(1) < 0, pictures, lambda chosen: chosen.flip(-2))
+
+
+def _where(chosen: Tensor, pictures: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    if not chosen.any():
+        return pictures
+    rows = chosen.nonzero().squeeze(1).to(pictures.device)
+    return pictures.index_copy(0, rows, function(pictures[rows]))
+
+
+# Where each pixel of the images to be read comes from, (R, H, W, 2), from -1 to 1 as grid_sample wants it.
+def _grid(matrices: Tensor, bends: Sequence[Step], read: Tensor, size: Size, device: torch.device) -> Tensor:
+    places = _places(bends, read, size, device)
+    units = torch.tensor([2 / size[1], 2 / size[0], 1], dtype=torch.float64).view(3, 1)
+    scaled = (units * matrices[read]).to(device, torch.float32)
+    lines = places.flatten(1, 2)
+    points = torch.baddbmm(scaled[:, None, :2, 2], lines, scaled[:, :2, :2].mT)
+    if (matrices[:, 2, :2] != 0).any():
+        points = points / torch.baddbmm(scaled[:, None, 2:, 2], lines, scaled[:, 2:, :2].mT)
+    return points.view_as(places)
+
+
+def _places(bends: Sequence[Step], read: Tensor, size: Size, device: torch.device) -> Tensor:
+    places = centred(size, device).repeat(int(read.sum()), 1, 1, 1)
+    number = read.cumsum(0) - 1
+    for step in bends:
+        if isinstance(step.transform, Displacement):
+            index, parameters = step.drawn()
+            places.index_add_(0, number[index].to(device), step.transform.field(parameters, size, device))
+    return places
+
+
+def _sampled(pictures: Tensor, grid: Tensor, mode: str, fill: str) -> Tensor:
+    return functional.grid_sample(pictures, grid, mode=mode, padding_mode=fill, align_corners=False)
+
+
+def _masks_sampled(masks: Tensor, grid: Tensor) -> Tensor:
+    mode = "bilinear" if masks.is_floating_point() else "nearest"
+    found = _sampled(masks.unsqueeze(1).to(grid.dtype), grid, mode, "zeros")
+    return found.squeeze(1).to(masks.dtype)
