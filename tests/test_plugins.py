@@ -237,7 +237,7 @@ def test_older_installation_behind_a_newer_one_does_not_count(tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("hold-out", "did you mean 'holdout'"), ("qqq", "there are 'holdout', ")],
+    [("hold-out", "did you mean 'holdout'"), ("qqq", "there are 'balanced-holdout', ")],
 )
 def test_unknown_name_is_answered_with_the_nearest(name: str, remedy: str) -> None:
     with pytest.raises(UnknownPluginError, match=f"'splitter' must name an installed plugin, got {name!r}; {remedy}"):

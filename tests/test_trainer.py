@@ -298,7 +298,7 @@ def test_wrong_paths_are_refused(changes: dict[str, Any], message: str) -> None:
         ({"backbone": "resnet81"}, "'backbone.model' must name a timm model, got 'resnet81'; did you mean 'resnet18'"),
         ({"backbone": 3}, "'backbone' must be a name, a mapping"),
         ({"head": {"depth": 0}}, "'head.depth' must"),
-        ({"splitter": {"name": "holdout", "val": 2}}, "'splitter.val' must"),
+        ({"splitter": {"name": "holdout", "val": 1}}, "'splitter.val' must"),
         ({"balancer": {"sampler": {"name": "weighted", "x": 1}}}, "'balancer.sampler.x' must be an option"),
         ({"balancer": {"class_weights": {"c": 1}}}, "'balancer.class_weights' must name classes, got 'c'"),
         ({"balancer": {"loss": "mse"}}, "'balancer.loss' must be one of"),

@@ -286,3 +286,9 @@ def test_deep_runs_are_explained(fitted: Callable[..., Run], method: str) -> Non
     run = fitted(blobs(size=8), image={"size": 8, "channels": 1, "bits": 16})
     assert len(run.explain(method, limit=2)) == 2
     assert len(list((run.folder / "attributions").rglob("*.png"))) == 2
+
+
+def test_repeated_folds_are_refused_by_a_run() -> None:
+    splitter = {"name": "repeated", "splitter": {"name": "stratified-group-kfold", "k": 2}, "times": 2}
+    with pytest.raises(ConfigError, match="'splitter' must use each record once in a run, got 2 repeats"):
+        Trainer(blobs(size=8), **{**SMALL, "splitter": splitter}).folds()

@@ -281,6 +281,10 @@ class Trainer:
         grouped = self.data.groups is not None
         splitter = self.splitter or (StratifiedGroupKFold() if grouped else StratifiedKFold())
         folds = plan_readable(self.data, bad, splitter, test=self.test, seed=self.seed)
+        if folds.num_repeats > 1:  # pooled, each record would count once a repeat
+            raise ConfigError(
+                f"'splitter' must use each record once in a run, got {folds.num_repeats} repeats; train one run a seed"
+            )
         if self.data.positive is not None or self.monitored not in _OF_ALL_RECORDS:
             _refuse_blind(folds, self.data)
         return folds

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from imgcls.core.errors import SplitError
 from imgcls.data.dataset import Dataset
@@ -89,10 +89,63 @@ def test_folds_of_another_set_are_refused(tmp_path: Path) -> None:
 
 def test_balance_counts_records_groups_and_classes() -> None:
     balance = Folds.from_codes(CODES, DATA).balance(DATA)
-    assert balance[0] == {"fold": 0, "split": "train", "records": 4, "groups": 2, "classes": {"a": 2, "b": 2}}
+    counts = {"records": 4, "groups": 2, "classes": {"a": 2, "b": 2}}
+    off = {"deviation": {"a": 0.0, "b": 0.0}, "largest_deviation": 0.0}
+    assert balance[0] == {"repeat": 0, "fold": 0, "split": "train", **counts, **off}
     assert [(row["fold"], row["split"]) for row in balance[3:]] == [
         (1, "train"),
         (1, "val"),
         (1, "test"),
         (1, "unused"),
     ]
+
+
+def test_deviation_is_the_share_in_the_part_minus_that_in_the_set() -> None:
+    data = Dataset.from_arrays(np.zeros((8, 2, 2), np.uint8), list("aaaaaabb"))
+    rows = Folds.from_codes(np.array([[0, 0, 0, 0, 0, 1, 1, 0]]), data).balance(data)
+    assert rows[1]["deviation"] == {"a": 0.5 - 0.75, "b": 0.5 - 0.25}
+    assert [row["largest_deviation"] for row in rows] == [pytest.approx(1 / 12), 0.25]
+
+
+def test_balance_of_several_labels_counts_each() -> None:
+    labels = np.array([[1, 1], [1, 0], [0, 0], [1, 1]])
+    data = Dataset.from_arrays(np.zeros((4, 2, 2), np.uint8), labels, classes=["a", "b"])
+    rows = Folds.from_codes(np.array([[0, 0, 0, 1]]), data).balance(data)
+    assert [row["classes"] for row in rows] == [{"a": 2, "b": 1}, {"a": 1, "b": 1}]
+    assert rows[1]["deviation"] == {"a": 1 - 0.75, "b": 1 - 0.5}
+
+
+def test_class_of_several_that_does_not_train_is_refused() -> None:
+    data = Dataset.from_arrays(np.zeros((3, 2, 2), np.uint8), np.array([[1, 0], [1, 0], [0, 1]]), classes=["a", "b"])
+    with pytest.raises(SplitError, match="fold 0 must train on every class, got none of 'b'"):
+        Folds.from_codes(np.array([[0, 1, 1]]), data)
+
+
+# Repeats
+
+REPEATS = np.stack([CODES, CODES[::-1]])
+
+
+def test_repeats_may_test_a_record_once_each(tmp_path: Path) -> None:
+    folds = Folds.from_codes(REPEATS, DATA)
+    assert (folds.repeats, folds.num_repeats, len(folds)) == ((0, 0, 1, 1), 2, 4)
+    assert [row["repeat"] for row in folds.balance(DATA) if row["split"] == "val"] == [0, 0, 1, 1]
+    folds.save(tmp_path / "splits.json", DATA)
+    again = Folds.load(tmp_path / "splits.json", DATA)
+    assert (again.repeats, again.report) == (folds.repeats, "test")
+    with pytest.raises(SplitError, match="the set must be the one"):
+        Folds.load(tmp_path / "splits.json", DATA.relabel({"a": "c"}))
+
+
+def test_within_a_repeat_a_record_is_tested_once() -> None:
+    twice = [[CODES[0], CODES[1]], [CODES[0], [0, 0, 1, 1, 2, 2, 2, 2]]]
+    with pytest.raises(SplitError, match=r"each record must be tested by one fold, .* got 2 in several"):
+        Folds.from_codes(np.array(twice), DATA)
+
+
+@pytest.mark.parametrize(
+    ("codes", "report"), [(CODES.astype(np.int8), "test"), (CODES.clip(0, 1).astype(np.int8), "val")]
+)
+def test_without_test_parts_validation_is_reported(codes: NDArray[np.int8], report: str) -> None:
+    assert Folds.from_codes(codes, DATA).report == report
+    assert Folds.from_codes(codes, DATA, report="test").report == "test"

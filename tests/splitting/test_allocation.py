@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from imgcls.splitting.allocation import allocate, class_counts
+from imgcls.splitting.allocation import allocate, cut, settle
+from imgcls.splitting.units import class_counts
 
 
 def deviation(part: NDArray[np.int64], counts: NDArray[np.int64], k: int) -> float:
@@ -58,3 +59,51 @@ def test_equal_groups_are_interchangeable() -> None:
 def test_class_counts_by_hand() -> None:
     counts = class_counts(np.array([0, 1, 1, 2]), np.array([1, 0, 1, 1]), 3)
     assert counts.tolist() == [[0, 1, 0], [1, 1, 0], [0, 1, 0]]
+
+
+def test_groups_that_all_differ_are_divided_by_seed() -> None:
+    sizes = np.arange(3, 43)
+    counts = sizes[:, None] * np.eye(2, dtype=np.int64)[np.arange(40) % 2]
+    shares = np.array([0.6, 0.2, 0.2])
+    found = np.stack([allocate(counts, shares, np.random.default_rng(seed)) for seed in range(30)])
+    assert len({row.tobytes() for row in found}) == 30
+    assert np.all((found[:, 5:35] > 0).any(axis=0) & (found[:, 5:35] == 0).any(axis=0))
+    assert (
+        max(
+            np.abs(counts[row == part].sum(axis=0) / counts.sum(axis=0) - share).max()
+            for row in found
+            for part, share in enumerate(shares)
+        )
+        < 0.03
+    )
+
+
+def test_every_part_gets_a_unit_of_a_rare_class() -> None:
+    counts = np.column_stack([np.full(50, 10), np.arange(50) < 5])
+    for seed in range(10):
+        parts = allocate(counts, np.full(5, 0.2), np.random.default_rng(seed))
+        assert sorted(parts[:5].tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_columns_too_many_to_be_one_number_are_divided_too() -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (60, 40))
+    parts = allocate(counts, np.array([0.5, 0.5]), np.random.default_rng(0))
+    assert np.abs(counts[parts == 0].sum(axis=0) / counts.sum(axis=0) - 0.5).mean() < 0.03
+
+
+def test_the_only_unit_of_a_class_is_never_cut_off() -> None:
+    counts = np.array([[9, 1], [5, 0], [1, 0]])
+    assert {tuple(cut(counts, 0.4, np.random.default_rng(seed))) for seed in range(20)} <= {
+        (False, True, False),
+        (False, False, True),
+    }
+    assert cut(counts[:2], 0.1, np.random.default_rng(0)).tolist() == [False, True]
+    assert not cut(counts[:1], 0.5, np.random.default_rng(0)).any()
+
+
+def test_units_move_until_the_number_is_near() -> None:
+    sizes = np.array([5, 5, 3, 3, 1, 7])
+    parts = settle(np.array([0, 0, 0, 0, 0, 1]), sizes[:, None], sizes, part=1, wanted=11)
+    assert sizes[parts == 1].sum() == 11
+    parts = settle(np.ones(6, np.int64), sizes[:, None], sizes, part=1, wanted=8)
+    assert abs(sizes[parts == 1].sum() - 8) <= 1

@@ -69,37 +69,61 @@ class Folds:
     Attributes:
         folds: One or more.
         fingerprint: That of the set.
+        repeats: The number of the repeat that each fold belongs to, from 0. All repeats have the
+            same number of folds; what they test overlaps, so it is pooled within one only.
+        report: The part that is reported: `test`, or `val` where folds have no test part and
+            none is fixed outside of them. Numbers of `val` come from records that were used for
+            selection.
     """
 
     folds: tuple[Fold, ...]
     fingerprint: str
+    repeats: tuple[int, ...]
+    report: str
 
     @classmethod
-    def from_codes(cls, codes: NDArray[np.int8], dataset: Dataset, *, keeps_groups: bool = True) -> Folds:
+    def from_codes(
+        cls, codes: NDArray[np.int8], dataset: Dataset, *, keeps_groups: bool = True, report: str | None = None
+    ) -> Folds:
         """Make folds from codes and check them.
 
         Args:
-            codes: The part of each record in each fold, (folds, N).
+            codes: The part of each record in each fold, (folds, N) or (repeats, folds, N).
             dataset: The set.
             keeps_groups: Whether a group on two sides is refused.
+            report: The part that is reported; None for `test` where every fold has one.
 
         Returns:
             The folds.
 
         Raises:
             SplitError: if a shape or code is wrong, a fold has nothing to train or validate
-                with, a group is divided, or test parts of folds overlap without being one.
+                with, a group is divided, or test parts of folds of one repeat overlap without
+                being one.
         """
         codes = np.asarray(codes)
-        if codes.ndim != 2 or codes.shape[1] != len(dataset) or not len(codes):
+        if codes.ndim not in {2, 3} or codes.shape[-1] != len(dataset) or not codes.size:
             raise SplitError(f"codes must have shape (folds, {len(dataset)}), got {codes.shape}")
         if codes.dtype.kind not in "iu" or codes.min() < TRAIN or codes.max() > UNUSED:
             got = f"{codes.dtype} from {codes.min()} to {codes.max()}"
             raise SplitError(f"codes must be whole numbers from {TRAIN} to {UNUSED}, got {got}")
-        for number, row in enumerate(codes):
+        rows = codes.reshape(-1, len(dataset))
+        for number, row in enumerate(rows):
             _check_fold(row, number, dataset, keeps_groups=keeps_groups)
-        _refuse_overlap(codes == TEST)
-        return cls(folds=tuple(map(Fold.from_codes, codes)), fingerprint=dataset.fingerprint)
+        per_repeat = codes.shape[-2]
+        for start in range(0, len(rows), per_repeat):
+            _refuse_overlap(rows[start : start + per_repeat] == TEST)
+        return cls(
+            folds=tuple(map(Fold.from_codes, rows)),
+            fingerprint=dataset.fingerprint,
+            repeats=tuple(number // per_repeat for number in range(len(rows))),
+            report=report or ("test" if np.all(np.any(rows == TEST, axis=1)) else "val"),
+        )
+
+    @property
+    def num_repeats(self) -> int:
+        """How many repeats there are; 1 unless a splitter was repeated."""
+        return self.repeats[-1] + 1
 
     def __len__(self) -> int:
         return len(self.folds)
@@ -118,7 +142,8 @@ class Folds:
             dataset: The set.
         """
         parts = [{name: dataset.ids[fold.part(name)].tolist() for name in _PARTS} for fold in self.folds]
-        write_json(path, {"fingerprint": self.fingerprint, "folds": parts, "balance": self.balance(dataset)})
+        facts = {"fingerprint": self.fingerprint, "report": self.report, "repeats": self.repeats}
+        write_json(path, {**facts, "folds": parts, "balance": self.balance(dataset)})
 
     @classmethod
     def load(cls, path: Path, dataset: Dataset) -> Folds:
@@ -145,39 +170,55 @@ class Folds:
             Fold(**{part: np.array([positions[i] for i in ids], dtype=np.int64) for part, ids in fold.items()})
             for fold in saved["folds"]
         ]
-        return cls(folds=tuple(folds), fingerprint=dataset.fingerprint)
+        # Folds of the first version were not repeated and had no word for what is reported.
+        repeats = tuple(saved.get("repeats", [0] * len(folds)))
+        reported = saved.get("report", "test" if all(len(fold.test) for fold in folds) else "val")
+        return cls(folds=tuple(folds), fingerprint=dataset.fingerprint, repeats=repeats, report=reported)
 
     def balance(self, dataset: Dataset) -> list[dict[str, Any]]:
-        """Count classes and groups of each part of each fold.
+        """Count classes and groups of each part of each fold, and how far classes are off.
 
         Args:
             dataset: The set.
 
         Returns:
-            One row a fold and part that has records.
+            One row a fold and part that has records: `repeat`, `fold`, `split`, `records`, `groups`,
+            `classes` (records of each), `deviation` (of each class its share of the part's records
+            minus its share of all records, from -1 to 1) and `largest_deviation`, without its sign.
         """
+        whole = _class_counts(dataset, np.arange(len(dataset))) / len(dataset)
         return [
-            {"fold": number, "split": name, "records": len(positions), **_counts(dataset, positions)}
-            for number, fold in enumerate(self.folds)
+            {"repeat": repeat, "fold": number, "split": name, **_row(dataset, positions, whole)}
+            for number, (repeat, fold) in enumerate(zip(self.repeats, self.folds, strict=True))
             for name in _PARTS
             if len(positions := fold.part(name))
         ]
 
 
-def _counts(dataset: Dataset, positions: NDArray[np.int64]) -> dict[str, Any]:
-    counts = np.bincount(dataset.labels[positions], minlength=len(dataset.classes))
-    classes = dict(zip(dataset.classes, counts.tolist(), strict=True))
-    groups = None if dataset.group_codes is None else len(np.unique(dataset.group_codes[positions]))
-    return {"groups": groups, "classes": classes}
+def _row(dataset: Dataset, positions: NDArray[np.int64], whole: NDArray[np.float64]) -> dict[str, Any]:
+    counts = _class_counts(dataset, positions)
+    off = counts / len(positions) - whole
+    return {
+        "records": len(positions),
+        "groups": None if dataset.group_codes is None else len(np.unique(dataset.group_codes[positions])),
+        "classes": dict(zip(dataset.classes, counts.tolist(), strict=True)),
+        "deviation": dict(zip(dataset.classes, off.tolist(), strict=True)),
+        "largest_deviation": float(np.abs(off).max()),
+    }
+
+
+def _class_counts(dataset: Dataset, positions: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.int64]:
+    labels = dataset.labels[positions]
+    return labels.sum(axis=0) if dataset.multilabel else np.bincount(labels, minlength=len(dataset.classes))
 
 
 def _check_fold(codes: NDArray[np.int8], number: int, dataset: Dataset, *, keeps_groups: bool) -> None:
     for code in (TRAIN, VAL):
         if not np.any(codes == code):
             raise SplitError(f"fold {number} must have records to {_PARTS[code]}, got none; use fewer or larger parts")
-    trained = np.unique(dataset.labels[codes == TRAIN])
-    if len(trained) < len(dataset.classes):
-        missing = [name for index, name in enumerate(dataset.classes) if index not in trained]
+    trained = _class_counts(dataset, codes == TRAIN)
+    if not trained.all():
+        missing = [name for name, count in zip(dataset.classes, trained, strict=True) if not count]
         raise SplitError(f"fold {number} must train on every class, got none of {listing(missing)}; use fewer folds")
     if keeps_groups and dataset.group_codes is not None:
         _refuse_divided(codes, number, dataset, dataset.group_codes)

@@ -20,7 +20,8 @@ class Splitter(Plugin):
     """A way to divide a set into folds.
 
     A subclass is a frozen attrs class that writes `assign`; what it returns is checked, so
-    that no splitter can lose a record, use one twice or divide a group.
+    that no splitter can lose a record, use one twice or divide a group. Those of imgcls give a
+    record its part by the names of groups or ids, whatever the order of the records.
 
     Attributes:
         keeps_groups: Whether a group that stands on two sides is an error. A splitter that
@@ -49,19 +50,22 @@ class Splitter(Plugin):
         codes = self.assign(dataset, seed=seed, test=test)
         if not test and np.any(np.asarray(codes) == TEST):
             raise PluginContractError(f"{type(self).__name__}.assign must give no test records when 'test' is False")
-        return Folds.from_codes(codes, dataset, keeps_groups=self.keeps_groups)
+        report = None if test else "test"
+        return Folds.from_codes(codes, dataset, keeps_groups=self.keeps_groups, report=report)
 
     @abc.abstractmethod
     def assign(self, dataset: Dataset, *, seed: int, test: bool) -> NDArray[np.int8]:
         """Give each record its part in each fold.
 
         Args:
-            dataset: The set, with `labels` (N,) and `groups` (N,) or None.
+            dataset: The set, with `labels` (N,), or (N, K) where it is `multilabel`, and `groups`
+                (N,) or None.
             seed: The seed of all chance.
             test: Whether test records are wanted.
 
         Returns:
-            Codes (folds, N): `TRAIN`, `VAL`, `TEST` or `UNUSED` of `imgcls.data.folds`.
+            Codes (folds, N), or (repeats, folds, N): `TRAIN`, `VAL`, `TEST` or `UNUSED` of
+            `imgcls.data.folds`.
         """
 
 

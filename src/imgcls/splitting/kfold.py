@@ -1,7 +1,8 @@
-"""Folds in which the test part rotates and validation is cut from the rest."""
+"""k folds: one part after the other is held out."""
 
 from __future__ import annotations
 
+import abc
 from typing import final
 
 import attrs
@@ -11,85 +12,120 @@ from numpy.typing import NDArray
 from imgcls.core import options
 from imgcls.core.randomness import generator
 from imgcls.data.dataset import Dataset
-from imgcls.data.folds import TEST, TRAIN, VAL
-from imgcls.splitting.allocation import allocate, class_counts, refuse_few, unit_codes
+from imgcls.splitting.allocation import allocate
 from imgcls.splitting.base import Splitter
+from imgcls.splitting.rotation import REPORTS, VAL_SHARE, refuse_unused, rotate
+from imgcls.splitting.units import Units, refuse_divided, refuse_few, refuse_missing, refuse_ungrouped
 
-__all__ = ["StratifiedGroupKFold", "StratifiedKFold"]
+__all__ = ["GroupKFold", "KFold", "KFolds", "StratifiedGroupKFold", "StratifiedKFold"]
 
 
-@final
 @attrs.frozen(kw_only=True)
-class StratifiedGroupKFold(Splitter):
-    """k folds with whole groups and classes in proportion.
+class KFolds(Splitter):
+    """What the splitters into k folds have in common.
 
-    Every record is tested in exactly one fold. Validation is a grouped, stratified part of
-    what is left, so that no reported number was used to choose anything. Where the test set
-    is fixed, validation rotates instead.
+    Every record is tested in exactly one fold, and validation is a part of what is left, so
+    that no reported number was used to choose anything. With `report="val"` the part that
+    rotates validates, and no fold has a test part: numbers then come from records that chose
+    checkpoint and thresholds. So it is too where the test set is fixed, which then reports.
 
     Attributes:
         k: How many folds.
         val: The share of the records outside of test that validates.
+        report: Whether the part that rotates is `test` or `val`.
     """
 
     k: int = attrs.field(default=5, validator=options.count(2))
-    val: float = attrs.field(default=0.2, validator=options.fraction())
+    val: float = attrs.field(default=VAL_SHARE, validator=options.fraction())
+    report: str = attrs.field(default="test", validator=options.choice(*REPORTS))
 
+    def __attrs_post_init__(self) -> None:
+        refuse_unused(self.val, self.report)
+
+    @final
     def assign(self, dataset: Dataset, *, seed: int, test: bool) -> NDArray[np.int8]:
         """Give each record its part in each fold.
 
         Args:
             dataset: The set.
             seed: The seed of all chance.
-            test: Whether the rotating part tests; else it validates.
+            test: Whether the part that rotates may test; else it validates.
 
         Returns:
             Codes (k, N).
         """
-        return _rotate(dataset, self.k, self.val, seed=seed, test=test, grouped=True)
+        units, stratified = self._units(dataset)
+        remedy = f"use fewer folds than {self.k} or collect more"
+        refuse_few(units, parts=self.k, remedy=remedy, stratified=stratified)
+        counts = units.columns(stratified=stratified)
+        parts = allocate(counts, np.full(self.k, 1 / self.k), generator(seed, "folds"))
+        if stratified:
+            refuse_missing(parts, units, [f"fold {fold}" for fold in range(self.k)], remedy=remedy)
+        tests = test and self.report == "test"
+        for fold in range(self.k if tests else 0):
+            rest = units.chosen(parts != fold)
+            refuse_few(rest, parts=2, remedy="use fewer folds or collect more", stratified=stratified)
+        return rotate(parts, units, counts, val=self.val if tests else None, seed=seed)
+
+    @abc.abstractmethod
+    def _units(self, dataset: Dataset) -> tuple[Units, bool]:
+        """Find what stays together, or refuse the set.
+
+        Args:
+            dataset: The set.
+
+        Returns:
+            The units, and whether each class is divided in proportion.
+        """
 
 
 @final
 @attrs.frozen(kw_only=True)
-class StratifiedKFold(Splitter):
+class KFold(KFolds):
+    """k folds drawn at random, for sets without groups; classes are not looked at.
+
+    The options are those of `KFolds`.
+    """
+
+    def _units(self, dataset: Dataset) -> tuple[Units, bool]:
+        refuse_divided(dataset, instead="group-kfold")
+        return Units.over(dataset, grouped=False), False
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StratifiedKFold(KFolds):
     """k folds with classes in proportion, for sets without groups.
 
-    On a set with groups it is refused, since they would be divided; use
-    `stratified-group-kfold` there.
-
-    Attributes:
-        k: How many folds.
-        val: The share of the records outside of test that validates.
+    A set with groups is refused, since they would be divided; use `stratified-group-kfold`
+    there. The options are those of `KFolds`.
     """
 
-    k: int = attrs.field(default=5, validator=options.count(2))
-    val: float = attrs.field(default=0.2, validator=options.fraction())
-
-    def assign(self, dataset: Dataset, *, seed: int, test: bool) -> NDArray[np.int8]:
-        """Give each record its part in each fold.
-
-        Args:
-            dataset: The set.
-            seed: The seed of all chance.
-            test: Whether the rotating part tests; else it validates.
-
-        Returns:
-            Codes (k, N).
-        """
-        return _rotate(dataset, self.k, self.val, seed=seed, test=test, grouped=False)
+    def _units(self, dataset: Dataset) -> tuple[Units, bool]:
+        refuse_divided(dataset, instead="stratified-group-kfold")
+        return Units.over(dataset, grouped=False), True
 
 
-def _rotate(dataset: Dataset, k: int, val: float, *, seed: int, test: bool, grouped: bool) -> NDArray[np.int8]:
-    units = unit_codes(dataset, grouped=grouped)
-    counts = class_counts(units, dataset.labels, len(dataset.classes))
-    refuse_few(counts, dataset, parts=k, grouped=grouped, remedy=f"use fewer folds than {k} or collect more")
-    part = allocate(counts, np.full(k, 1 / k), generator(seed, "folds"))
-    codes = np.full((k, len(counts)), TRAIN, dtype=np.int8)
-    for fold in range(k):
-        codes[fold, part == fold] = TEST if test else VAL
-        if test:
-            rest = np.flatnonzero(part != fold)
-            refuse_few(counts[rest], dataset, parts=2, grouped=grouped, remedy="use fewer folds or collect more")
-            inner = allocate(counts[rest], np.array([1 - val, val]), generator(seed, "val", fold))
-            codes[fold, rest[inner == 1]] = VAL
-    return codes[:, units]
+@final
+@attrs.frozen(kw_only=True)
+class GroupKFold(KFolds):
+    """k folds with whole groups, as equal in records as can be; classes are not looked at.
+
+    The options are those of `KFolds`.
+    """
+
+    def _units(self, dataset: Dataset) -> tuple[Units, bool]:
+        refuse_ungrouped(dataset, instead="kfold")
+        return Units.over(dataset, grouped=True), False
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StratifiedGroupKFold(KFolds):
+    """k folds with whole groups and classes in proportion.
+
+    Without groups it is `stratified-kfold`. The options are those of `KFolds`.
+    """
+
+    def _units(self, dataset: Dataset) -> tuple[Units, bool]:
+        return Units.over(dataset, grouped=True), True

@@ -13,9 +13,10 @@ from imgcls.core.randomness import generator
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import TEST, TRAIN, UNUSED, VAL, Folds
 from imgcls.data.memory import Pixels
-from imgcls.splitting.allocation import allocate, class_counts, refuse_few, unit_codes
+from imgcls.splitting.allocation import cut
 from imgcls.splitting.base import Splitter
 from imgcls.splitting.predefined import Predefined
+from imgcls.splitting.units import Units, refuse_few
 
 __all__ = ["plan_folds", "plan_readable"]
 
@@ -83,7 +84,8 @@ def _spread(inner: Folds, places: NDArray[np.int64], dataset: Dataset, *, others
     for row, fold in zip(codes, inner, strict=True):
         for code, part in ((TRAIN, fold.train), (VAL, fold.val), (TEST, fold.test), (UNUSED, fold.unused)):
             row[places[part]] = code
-    return Folds.from_codes(codes, dataset, keeps_groups=keeps_groups)
+    repeats = codes.reshape(inner.num_repeats, -1, len(dataset))
+    return Folds.from_codes(repeats, dataset, keeps_groups=keeps_groups, report=inner.report)
 
 
 def _fixed(dataset: Dataset, test: str | float, seed: int) -> NDArray[np.bool_]:
@@ -98,11 +100,9 @@ def _fixed(dataset: Dataset, test: str | float, seed: int) -> NDArray[np.bool_]:
 
 
 def _cut(dataset: Dataset, share: float, seed: int) -> NDArray[np.bool_]:
-    units = unit_codes(dataset, grouped=True)
-    counts = class_counts(units, dataset.labels, len(dataset.classes))
-    refuse_few(counts, dataset, parts=3, grouped=True, remedy="collect more or leave 'test' to the folds")
-    parts = allocate(counts, np.array([1 - share, share]), generator(seed, "test"))
-    return (parts == 1)[units]
+    units = Units.over(dataset, grouped=True)
+    refuse_few(units, parts=3, remedy="collect more or leave 'test' to the folds")
+    return cut(units.columns(stratified=True), share, generator(seed, "test"))[units.code]
 
 
 def _refuse_divided(dataset: Dataset, fixed: NDArray[np.bool_]) -> None:

@@ -13,8 +13,9 @@ from imgcls.core.errors import SplitError
 from imgcls.core.randomness import generator
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import TEST, TRAIN, UNUSED, VAL
-from imgcls.splitting.allocation import allocate, class_counts, refuse_few, unit_codes
+from imgcls.splitting.allocation import cut
 from imgcls.splitting.base import Splitter
+from imgcls.splitting.units import Units, refuse_few
 
 __all__ = ["Predefined"]
 
@@ -58,8 +59,6 @@ class Predefined(Splitter):
         return codes[None]
 
     def _cut(self, train: Dataset, seed: int) -> NDArray[np.bool_]:
-        units = unit_codes(train, grouped=True)
-        counts = class_counts(units, train.labels, len(train.classes))
-        refuse_few(counts, train, parts=2, grouped=True, remedy="collect more or name validation records")
-        parts = allocate(counts, np.array([1 - self.val, self.val]), generator(seed, "val"))
-        return (parts == 1)[units]
+        units = Units.over(train, grouped=True)
+        refuse_few(units, parts=2, remedy="collect more or name validation records")
+        return cut(units.columns(stratified=True), self.val, generator(seed, "val"))[units.code]

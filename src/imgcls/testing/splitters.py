@@ -17,8 +17,8 @@ __all__ = ["check_splitter"]
 def check_splitter(splitter: Splitter) -> None:
     """Check that a splitter keeps its contract.
 
-    It is tried on sets with and without groups and splits, of two and three classes; it may
-    refuse some of them with a `SplitError`, but not all.
+    It is tried on sets with and without groups and splits, of two and three classes, and of
+    several labels a record; it may refuse some of them with a `SplitError`, but not all.
 
     Args:
         splitter: The splitter.
@@ -42,7 +42,16 @@ def _sets() -> list[Dataset]:
         blobs(groups=90, per_group=1, classes=3, size=8, grouped=False),
         blobs(groups=40, per_group=2, size=8, splits=splits),
         blobs(groups=40, per_group=2, classes=3, size=8, splits=["train", "train", "test"]),
+        _several_labels(),
     ]
+
+
+# Records with two labels, one or none, two of them a group.
+def _several_labels() -> Dataset:
+    number = np.arange(96)
+    labels = np.stack([number % 2, number % 3 == 0, number % 6 == 1], axis=1).astype(np.int64)
+    pixels = np.zeros((len(number), 8, 8), dtype=np.uint8)
+    return Dataset.from_arrays(pixels, labels, groups=[f"g{group:02d}" for group in number // 2], classes=list("abc"))
 
 
 def _accepts(splitter: Splitter, data: Dataset) -> bool:
@@ -58,16 +67,26 @@ def _accepts(splitter: Splitter, data: Dataset) -> bool:
 
 # Written anew instead of trusted to `Folds`, so that the kit stands on its own.
 def _check_folds(splitter: Splitter, data: Dataset) -> None:
-    for fold in splitter.split(data, seed=3):
+    folds = splitter.split(data, seed=3)
+    _check_tested(splitter, folds)
+    for fold in folds:
         parts = _parts(fold)
         positions = np.concatenate(list(parts.values()))
         once = np.array_equal(np.sort(positions), np.arange(len(data)))
         require(once, splitter, "give each record exactly one part in each fold")
         require(len(fold.train) and len(fold.val), splitter, "leave records to train and to validate in each fold")
-        seen = np.unique(data.labels[fold.train])
-        require(len(seen) == len(data.classes), splitter, "leave every class to train in each fold")
+        labels = data.labels if data.multilabel else np.eye(len(data.classes))[data.labels]
+        require(labels[fold.train].any(axis=0).all(), splitter, "leave every class to train in each fold")
         if splitter.keeps_groups and data.groups is not None:
             _check_whole(splitter, data.groups, fold)
+
+
+def _check_tested(splitter: Splitter, folds: Folds) -> None:
+    for repeat in range(folds.num_repeats):
+        tests = [fold.test.tolist() for fold, number in zip(folds, folds.repeats, strict=True) if number == repeat]
+        records = [record for test in tests for record in test]
+        once = len(set(records)) == len(records) or all(test == tests[0] for test in tests)
+        require(once, splitter, "test each record in one fold of a repeat, or the same records in all")
 
 
 def _check_whole(splitter: Splitter, groups: np.ndarray[tuple[int], np.dtype[np.str_]], fold: Fold) -> None:
