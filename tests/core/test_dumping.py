@@ -38,7 +38,8 @@ def test_balancer_comes_back_from_yaml(balancer: Balancer) -> None:
 
 @pytest.mark.parametrize("name", splitters.names())
 def test_splitter_comes_back_from_its_spec(name: str) -> None:
-    splitter: Splitter = splitters.create({"name": name, "val": 0.3})
+    changed = {"balanced-holdout": {"per_class": 7}, "repeated": {"times": 3}}.get(name, {"val": 0.3})
+    splitter: Splitter = splitters.create({"name": name, **changed})
     assert spec_of(splitter)["name"] == name
     assert splitters.create(spec_of(splitter)) == splitter
 
