@@ -85,6 +85,8 @@ def _about(path: Path) -> str:
         facts = read_json(path / "store.json")
     except RunError:
         return "not complete"
+    if facts.get("view", "") == "":  # of an older imgcls
+        return "of an older imgcls, not used any more"
     count, height, width, channels = facts["shape"]
     view = f", {facts['view']}" if facts["view"] else ""
     return f"{count} images {height} x {width} x {channels} {facts['dtype']}{view} of {facts['root'] or 'memory'}"
