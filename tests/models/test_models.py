@@ -342,3 +342,30 @@ class Given(Backbone):
 def test_wrong_plugins_are_caught(body: nn.Module, facts: Facts, message: str) -> None:
     with pytest.raises(PluginContractError, match=message):
         Given(body=body, facts=facts).build(2, image_size=(2, 2))
+
+
+def test_hidden_layers_are_those_of_the_reference_systems() -> None:
+    layers = Head(depth=3, dropout=0.5).build(8, 1)
+    kinds = [type(layer) for layer in layers.children()]
+    assert kinds == [nn.Linear, nn.ReLU, nn.Dropout] * 2 + [nn.Linear]
+    assert [type(layer) for layer in Head(dropout=0.2).build(8, 1).children()] == [nn.Dropout, nn.Linear]
+
+
+def test_head_has_the_width_it_is_given() -> None:
+    layers = Head(depth=3, width=5).build(8, 2)
+    sizes = [(layer.in_features, layer.out_features) for layer in layers.children() if isinstance(layer, nn.Linear)]
+    assert sizes == [(8, 5), (5, 5), (5, 2)]
+    with pytest.raises(ConfigError, match="'width' must be left out for a head without hidden layers, got 5"):
+        Head(width=5)
+
+
+def test_prior_shift_moves_predictions_and_not_training() -> None:
+    model, images = built("small-cnn", num_outputs=3), torch.rand(2, 3, 32, 32)
+    trained, before = model(images), model.eval()(images)
+    shift = torch.tensor([0.5, -1.0, 2.0])
+    model.prior_shift.copy_(shift)
+    assert torch.equal(model(images), before + shift)
+    again = built("small-cnn", num_outputs=3)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.eval()(images), before + shift)
+    assert torch.equal(model.train()(images), trained)

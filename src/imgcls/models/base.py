@@ -6,73 +6,50 @@ import abc
 from collections.abc import Mapping
 from typing import Any, final
 
-import attrs
 import torch
 from torch import Tensor, nn
 
 from imgcls.core.errors import ConfigError, PluginContractError
 from imgcls.core.plugins import Plugin, Registry
+from imgcls.models.cuts import Trimmed, trim
+from imgcls.models.facts import Facts
 from imgcls.models.head import Head
 
 __all__ = ["Backbone", "Classifier", "Facts", "backbones"]
 
 _HALF = (torch.bfloat16, torch.float16)
 
-#: Mean and standard deviation of ImageNet, which most pretrained weights expect.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@attrs.frozen(kw_only=True)
-class Facts:
-    """What must be known of a backbone to feed, explain and cut it.
-
-    Attributes:
-        num_features: Length of the feature vector.
-        target_layer: Name, within the backbone, of the module that gives the last feature
-            map, from which class activation maps are made; None where there is none.
-        layout: The axes of that map: `NCHW`, `NHWC` or `NLC` (tokens).
-        prefix_tokens: How many tokens before the patches belong to no place.
-        mean: Mean of each channel that the weights expect, in units of 0 to 1.
-        std: Standard deviation of each channel in the same units.
-    """
-
-    num_features: int
-    target_layer: str | None = None
-    layout: str = "NCHW"
-    prefix_tokens: int = 0
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-
-    def for_channels(self, channels: int) -> Facts:
-        """Give one mean and one standard deviation for grey images.
-
-        Args:
-            channels: 1 or 3.
-
-        Returns:
-            The facts, with the averages of the colours where there is one channel.
-        """
-        if len(self.mean) == channels:
-            return self
-        mean, std = sum(self.mean) / len(self.mean), sum(self.std) / len(self.std)
-        return attrs.evolve(self, mean=(mean,) * channels, std=(std,) * channels)
-
 
 @final
 class Classifier(nn.Module):
     """A backbone with its head: images (B, C, H, W) to logits (B, K).
 
+    Args:
+        body: The backbone.
+        head: The head.
+        facts: What is known of the body.
+        num_outputs: How many logits; the default of 1 suits any number while `prior_shift`
+            stays 0.
+
     Attributes:
         body: From images (B, C, H, W) to features (B, F).
         head: From features (B, F) to logits (B, K).
         facts: What is known of the body.
+        prior_shift: (K,) added to the logits in evaluation mode, 0 unless set. Training with
+            other shares of the classes than those of the data (sampling, class weights)
+            moves the logits by the logarithm of the ratio; taking that back belongs to
+            prediction, not to the training loss (Saerens, Latinne and Decaestecker, 2002).
+            It is part of the state.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module, facts: Facts) -> None:
+    prior_shift: Tensor
+
+    def __init__(self, body: nn.Module, head: nn.Module, facts: Facts, *, num_outputs: int = 1) -> None:
         super().__init__()
         self.body = body
         self.head = head
         self.facts = facts
+        self.register_buffer("prior_shift", torch.zeros(num_outputs))
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits.
@@ -81,13 +58,23 @@ class Classifier(nn.Module):
             images: Normalised images (B, C, H, W).
 
         Returns:
-            Logits (B, K).
+            Logits (B, K), in evaluation mode with `prior_shift`.
         """
-        features = self.body(images)
+        return self.classify(self.body(images))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Compute logits from features that the body gave.
+
+        Args:
+            features: (B, F).
+
+        Returns:
+            Logits (B, K), in evaluation mode with `prior_shift`.
+        """
         # Sixteen-bit logits have so few values that scores tie; the head costs nothing in full precision.
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features.float() if features.dtype in _HALF else features)
-        return logits
+        return logits if self.training else logits + self.prior_shift
 
     def target_module(self) -> nn.Module | None:
         """Find the module that gives the last feature map.
@@ -128,14 +115,21 @@ class Backbone(Plugin):
 
         Raises:
             PluginContractError: if the body does not give features (B, F).
-            ConfigError: if the network cannot take images of that size.
+            ConfigError: if the network cannot take images of that size, or has no maps for a
+                head that pools them.
         """
+        head, probe = (
+            head or Head(),
+            torch.rand(2, in_channels, *image_size, generator=torch.Generator().manual_seed(0)),
+        )
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs as well
             body, facts = self.make(in_channels=in_channels, image_size=image_size, initial=initial)
-            layers = (head or Head()).build(facts.num_features, num_outputs)
-            _check(body, facts, torch.rand(2, in_channels, *image_size), type(self).__name__)
-        return Classifier(body, layers, facts.for_channels(in_channels)).train()
+            if head.pool is not None:
+                body, facts = _pooled(body, facts, head.pool, probe)
+            layers = head.build(facts.num_features, num_outputs)
+            _check(body, facts, probe, type(self).__name__)
+        return Classifier(body, layers, facts.for_channels(in_channels), num_outputs=num_outputs).train()
 
     @abc.abstractmethod
     def make(self, *, in_channels: int, image_size: tuple[int, int], initial: bool) -> tuple[nn.Module, Facts]:
@@ -150,6 +144,16 @@ class Backbone(Plugin):
             The module and what must be known of it; random weights come from torch's
             global generator, which `build` has seeded.
         """
+
+
+def _pooled(body: nn.Module, facts: Facts, kind: str, probe: Tensor) -> tuple[nn.Module, Facts]:
+    if isinstance(body, Trimmed):
+        body.pool.kind = kind
+        return body, facts
+    last = facts.last_map or facts.target_layer
+    if last is None:
+        raise ConfigError(f"'head.pool' must be left out for a network whose last maps are not known, got {kind!r}")
+    return trim(body, facts, last=last, pool=kind, probe=probe, option="head.pool")
 
 
 def _check(body: nn.Module, facts: Facts, probe: Tensor, owner: str) -> None:

@@ -6,10 +6,13 @@ from itertools import pairwise
 from typing import final
 
 import attrs
+import torch
 from torch import Tensor, nn
 
 from imgcls.core import options
 from imgcls.models.base import Backbone, Facts
+from imgcls.models.cuts import trim
+from imgcls.models.places import resolve
 
 __all__ = ["SmallCnn"]
 
@@ -25,10 +28,13 @@ class SmallCnn(Backbone):
     Attributes:
         base: Channels of the first block.
         depth: How many blocks; images need at least `2 ** (depth - 1)` pixels a side.
+        cut: Where the network ends, for finer maps: a stride such as `stride4`, or the name of a
+            module such as `blocks.2`.
     """
 
     base: int = attrs.field(default=32, validator=options.count(1))
     depth: int = attrs.field(default=4, validator=options.count(1))
+    cut: str | None = attrs.field(default=None, validator=options.optional(options.instance(str)))
 
     def make(self, *, in_channels: int, image_size: tuple[int, int], initial: bool) -> tuple[nn.Module, Facts]:  # noqa: ARG002
         """Make the body.
@@ -48,7 +54,13 @@ class SmallCnn(Backbone):
             raise options.rejected("depth", f"be smaller for images of {min(image_size)} pixels", self.depth)
         body = _Encoder([in_channels, *(self.base * number for number in range(1, self.depth + 1))])
         half = (0.5,) * in_channels
-        return body, Facts(num_features=self.base * self.depth, target_layer="blocks", mean=half, std=half)
+        blocks = tuple((f"blocks.{2 * number}",) for number in range(self.depth))  # pools stand in between
+        width = self.base * self.depth
+        facts = Facts(num_features=width, target_layer="blocks", mean=half, std=half, blocks=blocks)
+        if self.cut is None:
+            return body, facts
+        probe = torch.rand(1, in_channels, *image_size)
+        return trim(body, facts, last=resolve(body, self.cut, probe), pool="avg", probe=probe)
 
 
 class _Encoder(nn.Module):

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from imgcls.core import options
 from imgcls.core.errors import ConfigError, nearest
 from imgcls.models.base import Backbone, Facts
+from imgcls.models.cuts import trim
+from imgcls.models.places import places, resolve, seen_shapes
 from imgcls.models.weights import absolute, downloads, load_weights, offline_error, read_weights
 
 __all__ = ["TorchvisionBackbone"]
@@ -39,17 +41,23 @@ class TorchvisionBackbone(Backbone):
         pretrained: Whether the default weights are downloaded; default is yes, unless
             `weights` are given.
         weights: A local file of weights for the whole model: safetensors, or a checkpoint
-            of tensors.
+            of tensors; or the checkpoint folder of a run. The last linear layer in it is dropped.
+        strict: Whether all of the file must fit; else what does not is left out and listed.
+        cut: Where the network ends, for finer maps: a stride such as `stride16`, or the name of
+            a module such as `features.6.0.block.0`. What follows is removed; the features are
+            the mean of the maps.
         options: Further arguments of the model.
     """
 
     model: str = attrs.field(validator=_known)
     pretrained: bool | None = attrs.field(default=None, validator=options.optional(options.instance(bool)))
     weights: str | None = attrs.field(default=None, converter=absolute)
+    strict: bool = attrs.field(default=True, validator=options.instance(bool))
+    cut: str | None = attrs.field(default=None, validator=options.optional(options.instance(str)))
     options: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
 
     def __attrs_post_init__(self) -> None:
-        downloads(self.pretrained, self.weights)
+        downloads(self.pretrained, self.weights, strict=self.strict)
 
     def make(self, *, in_channels: int, image_size: tuple[int, int], initial: bool) -> tuple[nn.Module, Facts]:
         """Make the body.
@@ -65,17 +73,30 @@ class TorchvisionBackbone(Backbone):
         """
         pretrained = initial and downloads(self.pretrained, self.weights)
         model = self._create(image_size, pretrained=pretrained)
-        last = _last_linear(model)
-        if self.weights is not None and initial:
-            load_weights(model, read_weights(Path(self.weights)), ignore=(), source=self.weights)
-        num_features = model.get_submodule(last).in_features
+        last, whole = _last_linear(model), set(model.state_dict())
+        num_features = int(model.get_submodule(last).in_features)
         _swap(model, last, nn.Identity())
         if in_channels == 1:
             _grey(model)
-        layer = _last_map(model, torch.rand(2, in_channels, *image_size))
-        facts = Facts(num_features=int(num_features), target_layer=layer)
+        body, facts = self._body(model, Facts(num_features=num_features), torch.rand(2, in_channels, *image_size))
+        if self.weights is not None and initial:
+            given = read_weights(Path(self.weights))
+            ignore = {last, *whole}
+            left = load_weights(body, given, ignore=ignore, source=self.weights, strict=self.strict)
+            facts = attrs.evolve(facts, unmatched=left or None)
         half = (0.5, 0.5, 0.5)
-        return model, attrs.evolve(facts, mean=half, std=half) if self.model in _INCEPTIONS else facts
+        return body, attrs.evolve(facts, mean=half, std=half) if self.model in _INCEPTIONS else facts
+
+    def _body(self, model: nn.Module, facts: Facts, probe: Tensor) -> tuple[nn.Module, Facts]:
+        tokens = 1 if self.model.startswith("vit_") else 0
+        if self.cut is not None:
+            facts = attrs.evolve(facts, prefix_tokens=tokens)
+            last = resolve(model, self.cut, probe, prefix_tokens=tokens)
+            return trim(model, facts, last=last, pool="avg", probe=probe)
+        known = places(model, probe, prefix_tokens=tokens)
+        return model, attrs.evolve(
+            facts, target_layer=_last_map(model, probe), last_map=known[-1].name if known else None
+        )
 
     def _create(self, image_size: tuple[int, int], *, pretrained: bool) -> Any:
         import torchvision
@@ -104,7 +125,7 @@ def _without_auxiliaries(model: Any) -> Any:
 
 
 def _last_linear(model: nn.Module) -> str:
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    names: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not names:
         raise ConfigError("'backbone' must end in a linear layer, got a model without one (such as squeezenet)")
     return names[-1]
@@ -134,23 +155,7 @@ def _grey(model: nn.Module) -> None:
 
 # The last module whose output is a map with more than one place, in order of execution.
 def _last_map(model: nn.Module, probe: Tensor) -> str | None:
-    found: list[str] = []
-
-    def watch(name: str) -> Any:
-        def look(_: nn.Module, __: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-2] * output.shape[-1] > 1:
-                found.append(name)
-
-        return look
-
-    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
-    try:
-        with torch.no_grad():
-            model.eval()(probe)
-    except (RuntimeError, AssertionError):
-        return None  # the probe of 'build' will say what is wrong
-    finally:
-        for handle in handles:
-            handle.remove()
+    shapes = seen_shapes(model, probe)
+    found = [name for name, shape in shapes if len(shape) == 4 and shape[-2] * shape[-1] > 1]
     # In a vision transformer the only map is that of the patch embedding, which knows no class.
     return found[-1] if found and found[-1] != "conv_proj" else None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imgcls.models.base import Backbone, Classifier, backbones
+from imgcls.models.blocks import blocks
 from imgcls.testing.values import chance_untouched, check_value, require
 
 __all__ = ["check_backbone"]
@@ -64,6 +65,11 @@ def _check_facts(backbone: Backbone, model: Classifier, channels: int) -> None:
     require(min(facts.std) > 0, backbone, "know deviations above 0")
     require(facts.layout in _AXES, backbone, f"name a layout among {', '.join(_AXES)}, got {facts.layout!r}")
     require(facts.prefix_tokens >= 0, backbone, "have 0 or more prefix tokens")
+    names = [name for name, _ in model.body.named_parameters()]
+    for block in (*facts.blocks, *facts.layers):
+        known = all(any(f"{name}.".startswith(f"{part}.") for name in names) for part in block)
+        require(known, backbone, f"name blocks by modules or parameters of its body, got {block}")
+    require(blocks(model), backbone, "have parameters in its body")
 
 
 def _check_logits(backbone: Backbone, model: Classifier, images: Tensor) -> None:
