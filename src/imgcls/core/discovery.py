@@ -29,6 +29,7 @@ GROUPS = (
     "imgcls.samplers",
     "imgcls.search_backends",
     "imgcls.explainers",
+    "imgcls.trackers",
 )
 
 

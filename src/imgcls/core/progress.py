@@ -9,18 +9,37 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-__all__ = ["Advance", "progress", "say"]
+from imgcls.core.logs import note
+
+__all__ = ["Advance", "progress", "say", "warn"]
 
 #: Seconds between two lines where no bar can be drawn.
 _PAUSE = 10.0
 
 
-def say(text: str) -> None:
-    """Print a line to the error stream, unless `IMGCLS_QUIET` is set.
+def say(text: str, /, **fields: Any) -> None:
+    """Print a line to the error stream, unless `IMGCLS_QUIET` is set, and write it to the log.
 
     Args:
         text: The line.
+        **fields: What the log adds to it, such as fold and epoch.
     """
+    note("info", text, **fields)
+    _show(text)
+
+
+def warn(text: str, /, **fields: Any) -> None:
+    """Say what somebody should look at, in the log at level warning.
+
+    Args:
+        text: The line.
+        **fields: As for `say`.
+    """
+    note("warning", text, **fields)
+    _show(f"Warning: {text}")
+
+
+def _show(text: str) -> None:
     if not os.environ.get("IMGCLS_QUIET"):
         print(text, file=sys.stderr, flush=True)
 

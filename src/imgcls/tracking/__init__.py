@@ -1,0 +1,1 @@
+"""Trackers: where the values of a run go while it trains."""
