@@ -21,7 +21,7 @@ from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.evaluation.decisions import decisions
 from imgcls.evaluation.predictions import Predictions
-from imgcls.evaluation.results import load_thresholds
+from imgcls.evaluation.results import load_thresholds, with_repeats
 from imgcls.evaluation.thresholds import Threshold
 from imgcls.explain.base import Attributions, Explainer, explainers
 from imgcls.inference.explaining import choose, draw, explain
@@ -121,6 +121,8 @@ class Run:
     def predictions(self, split: str = "test") -> Predictions:
         """Read what the models said of records that they did not train on.
 
+        With the splitter `repeated` a record is there once a repeat, and `repeat` says which.
+
         Args:
             split: `val` or `test`. Test predictions are those of the mean of the folds where
                 the test set is fixed, else of the fold that tested the record.
@@ -134,11 +136,20 @@ class Run:
         if split not in {"val", "test"}:
             raise ConfigError(f"'split' must be 'val' or 'test', got {split!r}")
         if split == "val":
-            return Predictions.concat([Predictions.load(f / "predictions_val.npz") for f in self._fold_folders()])
-        path = self.folder / "predictions_test.npz"
-        if not path.exists():
+            parts = [Predictions.load(folder / "predictions_val.npz") for folder in self._fold_folders()]
+            repeats = read_json(self.folder / "splits.json").get("repeats", [0] * len(parts))
+            return Predictions.concat(with_repeats(parts, repeats))
+        if self.used_for_selection:
             raise RunError("'split' must be 'val' for a run without test records, got 'test'")
-        return Predictions.load(path)
+        return Predictions.load(self.folder / "predictions_test.npz")
+
+    @functools.cached_property
+    def used_for_selection(self) -> bool:
+        """Whether the numbers of the run are of validation records, which also chose the checkpoint, so they flatter.
+
+        That is where there are no test records, as with `report="val"` of a splitter.
+        """
+        return not (self.folder / "predictions_test.npz").exists()
 
     def value(self, metric: str, *, split: str = "test", threshold: str = "") -> tuple[float, float, float]:
         """Look up one overall number.
@@ -149,7 +160,8 @@ class Run:
             threshold: The rule it depends on; empty for metrics that depend on none.
 
         Returns:
-            The value and the limits of its 95 % interval.
+            The value and the limits of its 95 % interval: of the mean of the folds where the test set is
+            fixed, else pooled over the folds, and averaged over repeats where there are several (`evaluate`).
 
         Raises:
             RunError: if there is no such number.
@@ -264,13 +276,12 @@ class Run:
             The file, `report.html` in the run's folder.
         """
         path = self.folder / "report.html"
-        tested = (self.folder / "predictions_test.npz").exists()
         content = Content(
             name=self.folder.name,
             facts=self.facts,
             metrics=self.metrics,
             history=self.history,
-            predictions=self.predictions("test" if tested else "val"),
+            predictions=self.predictions("val" if self.used_for_selection else "test"),
             thresholds=self.thresholds,
             decision=self.model.decision,
             evaluation=read_json(self.folder / "evaluation.json"),
@@ -375,7 +386,7 @@ def finish_run(folder: Path, *, root: Path | None, objective: Sequence[float], *
         objective: The best monitored value of each fold.
         **facts: What else a run knows of itself.
     """
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if _checked_file(path))
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if _checked_file(folder, path))
     facts |= {"root": None if root is None else str(root.resolve())}
     facts |= {"objective": [float(value) if np.isfinite(value) else None for value in objective]}
     checksums = {name: sha256(folder / name) for name in files}
@@ -384,5 +395,8 @@ def finish_run(folder: Path, *, root: Path | None, objective: Sequence[float], *
 
 
 # Weights carry a checksum of their own, which is checked when they are loaded.
-def _checked_file(path: Path) -> bool:
-    return path.is_file() and path.suffix in {".json", ".csv", ".npz", ".yaml"} and path.name != "run.json"
+def _checked_file(folder: Path, path: Path) -> bool:
+    foreign = path.relative_to(folder).parts[0] in {"logs", "wandb", "comet"}  # may be synced away, or grow
+    return (
+        path.is_file() and path.suffix in {".json", ".csv", ".npz", ".yaml"} and not foreign and path.name != "run.json"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
@@ -94,3 +95,9 @@ def test_no_errors_give_an_empty_table() -> None:
     errors = hard_errors(binary([0, 1], [0.1, 0.9]), rule=0.5)
     assert errors.empty
     assert len(errors.columns) == 7
+
+
+def test_a_record_of_several_repeats_is_listed_once_by_its_worst_error() -> None:
+    predictions = attrs.evolve(binary([1, 1, 1, 0], [0.3, 0.1, 0.2, 0.9]), ids=["a", "a", "b", "c"])
+    assert hard_errors(predictions, rule=0.5).idx.tolist() == [3, 1, 2]
+    assert hard_errors(predictions).idx.tolist() == [3, 1, 2]

@@ -140,3 +140,67 @@ def test_missing_thresholds_and_negative_resamples_are_refused() -> None:
         evaluate(study(), thresholds)
     with pytest.raises(ConfigError, match="'resamples' must be a whole number of at least 0, got -1"):
         evaluate(study(), resamples=-1)
+
+
+# Repeats
+
+
+def repeated(*parts: Predictions) -> Predictions:
+    folds = len(np.unique(parts[0].fold))
+    numbered = [
+        attrs.evolve(part, fold=part.fold + number * folds, repeat=np.full(len(part), number))
+        for number, part in enumerate(parts)
+    ]
+    return Predictions.concat(numbered)
+
+
+def other(predictions: Predictions) -> Predictions:
+    turned = predictions.probs[:, ::-1] * 0.4 + predictions.probs * 0.6
+    return attrs.evolve(predictions, probs=turned).take(np.arange(10, len(predictions)))
+
+
+def test_pooled_values_are_the_mean_over_repeats() -> None:
+    one, two = study(), other(study())
+    both = repeated(one, two)
+    table = evaluate(both, fitted(both), resamples=20)
+    assert set(table.fold) == {"all", "repeat 0", "repeat 1", "0", "1", "2", "3"}
+    for number, part in enumerate((one, two)):
+        alone = evaluate(part, fitted(part), resamples=20)
+        of_repeat = table[table.fold == f"repeat {number}"].assign(fold="all").reset_index(drop=True)
+        pd.testing.assert_frame_equal(of_repeat, alone[alone.fold == "all"].reset_index(drop=True))
+    values = table.set_index(["threshold", "metric", "class"])[["fold", "value"]]
+    pooled, *each = (values[values.fold == name].value for name in ("all", "repeat 0", "repeat 1"))
+    pd.testing.assert_series_equal(pooled, (each[0] + each[1]) / 2)
+    assert row(table, metric="accuracy").n == 80  # different records, not predictions
+
+
+def test_a_repeat_that_says_the_same_makes_nothing_surer() -> None:
+    once, twice = study(), repeated(study(), study())
+    columns = ["threshold", "metric", "class", "value", "low", "high", "n"]
+    first, second = (evaluate(p, fitted(p), resamples=50) for p in (once, twice))
+    first, second = (t.loc[t.fold == "all", columns].reset_index(drop=True) for t in (first, second))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_without_groups_a_record_is_drawn_with_all_its_predictions() -> None:
+    once, twice = (attrs.evolve(p, groups=None) for p in (study(), repeated(study(), study())))
+    first, second = (row(evaluate(p, resamples=400), metric="roc_auc") for p in (once, twice))
+    assert second.high - second.low == pytest.approx(first.high - first.low, rel=0.15)
+
+
+# The population
+
+
+def test_numbers_of_balanced_records_are_restored_to_the_population() -> None:
+    predictions, prior = study(num_records=120), [0.9, 0.1]
+    cut = [Threshold(rule="0.5", value=0.5, model=m, num_records=1, num_positives=1) for m in "01"]
+    plain, restored = (evaluate(predictions, cut, prior=p, resamples=0) for p in (None, prior))
+    recall, spared = (row(plain, threshold="0.5", metric=name).value for name in ("sensitivity", "specificity"))
+    assert row(restored, threshold="0.5", metric="sensitivity").value == pytest.approx(recall)
+    assert row(restored, metric="roc_auc").value == pytest.approx(row(plain, metric="roc_auc").value)
+    assert row(restored, threshold="0.5", metric="accuracy").value == pytest.approx(0.1 * recall + 0.9 * spared)
+    bayes = 0.1 * recall / (0.1 * recall + 0.9 * (1 - spared))
+    assert row(restored, threshold="0.5", metric="ppv").value == pytest.approx(bayes)
+    weights = np.where(predictions.labels == 1, 0.1, 0.9) / np.bincount(predictions.labels)[predictions.labels]
+    expected = sk.average_precision_score(predictions.labels, predictions.scores, sample_weight=weights)
+    assert row(restored, metric="average_precision").value == pytest.approx(expected)

@@ -156,7 +156,7 @@ def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
 
 def test_the_frame_names_labels_and_probabilities() -> None:
     frame = made().frame()
-    assert list(frame) == ["id", "label", "group", "fold", "split", "prob_no", "prob_yes"]
+    assert list(frame) == ["id", "label", "group", "fold", "repeat", "split", "prob_no", "prob_yes"]
     assert frame.label.tolist() == ["no", "yes", "yes"]
     assert made(groups=None).frame().group.tolist() == ["", "", ""]
 

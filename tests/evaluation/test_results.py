@@ -7,11 +7,13 @@ from typing import Any
 
 import attrs
 import numpy as np
+import pandas as pd
 import pytest
 
 from imgcls.core.folders import read_json
+from imgcls.data.folds import Fold, Folds
 from imgcls.evaluation import results
-from imgcls.evaluation.predictions import Predictions
+from imgcls.evaluation.predictions import MEAN, Predictions
 from imgcls.evaluation.results import conclude, load_thresholds
 from imgcls.evaluation.thresholds import fit_thresholds
 
@@ -36,8 +38,15 @@ def part(fold: int, records: range, *, split: str = "val", grouped: bool = True)
     )
 
 
+def planned(*repeats: int, report: str = "test", prior: dict[str, float] | None = None) -> Folds:
+    none = np.zeros(0, dtype=np.int64)
+    folds = (Fold(train=none, val=none, test=none, unused=none),) * len(repeats)
+    return Folds(folds=folds, fingerprint="", repeats=repeats, report=report, prior=prior)
+
+
 def concluded(folder: Path, val: list[Predictions], test: list[Predictions], **options: Any) -> dict[str, Any]:
-    conclude(folder, val, test, **{"fixed": False, "rules": ["max_f1"], "seed": 0, **options})
+    folds = planned(*[0] * len(val), report="test" if test else "val")
+    conclude(folder, val, test, **{"folds": folds, "fixed": False, "rules": ["max_f1"], "seed": 0, **options})
     found: dict[str, Any] = read_json(folder / "evaluation.json")
     return found
 
@@ -88,3 +97,70 @@ def test_intervals_name_what_was_drawn(grouped: bool, units: str, tmp_path: Path
     assert said.startswith(f"95 %, percentile bootstrap over {units}, 20 resamples; where these all agree")
     assert f"Wilson (1927) for the number of {units}" in said
     assert ("groups" in said) == grouped
+
+
+# Where validation is reported
+
+
+def test_reported_validation_has_thresholds_from_other_folds(tmp_path: Path) -> None:
+    val = [part(fold, range(fold * 12, fold * 12 + 12)) for fold in range(3)]
+    said = concluded(tmp_path, val, [])["selection"]
+    assert said.startswith("used for selection: there are no test records, and these")
+    assert said.endswith(
+        "also chose the checkpoint, so they flatter; the threshold of each fold is fitted on the other folds"
+    )
+    others = {"0": [val[1], val[2]], "1": [val[0], val[2]], "2": [val[0], val[1]]}
+    expected = [t for model, parts in others.items() for t in fit_thresholds(Predictions.concat(parts), model=model)]
+    assert [t for t in load_thresholds(tmp_path / "thresholds.json") if t.model != "mean"] == expected
+
+
+def test_other_folds_say_nothing_of_groups_that_a_fold_has_itself(tmp_path: Path) -> None:
+    val = [part(0, range(12)), part(1, range(10, 24))]  # group p2 is of both
+    concluded(tmp_path, val, [])
+    found = load_thresholds(tmp_path / "thresholds.json")
+    assert found[0] == fit_thresholds(val[1].take(range(2, 14)), model="0")[0]
+    same = [val[0], attrs.evolve(val[0], fold=np.ones(12))]
+    concluded(tmp_path, same, [])
+    assert load_thresholds(tmp_path / "thresholds.json")[0].num_records == 12  # its own, for want of others
+
+
+# Repeats
+
+
+def test_other_folds_are_those_of_the_same_repeat(tmp_path: Path) -> None:
+    val = [part(fold, range(fold % 2 * 12, fold % 2 * 12 + 12)) for fold in range(4)]
+    said = concluded(tmp_path, val, [], folds=planned(0, 0, 1, 1, report="val"))
+    found = {t.model: t for t in load_thresholds(tmp_path / "thresholds.json") if t.rule == "max_f1"}
+    assert found["0"] == fit_thresholds(val[1], model="0")[0]
+    assert found["2"] == fit_thresholds(val[3], model="2")[0]
+    assert found["mean"].num_records == 24
+    assert (said["records"], said["repeats"]) == (24, 2)
+    assert "mean of the values of 2 repeats" in said["models"]
+    table = pd.read_csv(tmp_path / "metrics.csv", dtype={"fold": str})
+    assert set(table.fold) == {"all", "repeat 0", "repeat 1", *"0123"}
+
+
+def test_saved_test_predictions_name_their_repeat(tmp_path: Path) -> None:
+    val = [part(fold, range(20)) for fold in (0, 1)]
+    test = [part(fold, range(20, 40), split="test") for fold in (0, 1)]
+    concluded(tmp_path, val, test, folds=planned(0, 1))
+    assert Predictions.load(tmp_path / "predictions_test.npz").repeat.tolist() == [0] * 20 + [1] * 20
+    concluded(tmp_path, val, test, folds=planned(0, 1), fixed=True)
+    assert set(Predictions.load(tmp_path / "predictions_test.npz").repeat) == {MEAN}
+
+
+# The population
+
+
+def test_validation_is_restored_to_the_population_and_test_is_not(tmp_path: Path) -> None:
+    val, test = part(0, range(20)), part(0, range(20, 40), split="test")
+    prior = {"yes": 0.1, "no": 0.9}
+    said = concluded(tmp_path, [val], [test], folds=planned(0, prior=prior))
+    assert said["population"] == prior
+    assert load_thresholds(tmp_path / "thresholds.json")[:3] == fit_thresholds(val, model="0", prior=[0.9, 0.1])
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    table = table[(table["class"].isna()) & (table.threshold == "0.5")]
+    values = table.set_index(["split", "metric"])["value"].to_dict()
+    for split, positive in (("val", 0.1), ("test", 0.5)):
+        expected = positive * values[split, "sensitivity"] + (1 - positive) * values[split, "specificity"]
+        assert values[split, "accuracy"] == pytest.approx(expected)

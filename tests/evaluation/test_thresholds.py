@@ -138,3 +138,14 @@ def test_each_record_meets_the_threshold_of_its_own_model() -> None:
     assert values_for(predictions, (), 0.4).tolist() == [0.4, 0.4, 0.4]
     with pytest.raises(ConfigError, match="'thresholds' must have 'max_f1' of model 'mean'; there are those of '0'"):
         values_for(predictions, fitted[:1], "max_f1")
+
+
+def test_a_prior_counts_as_so_many_copies() -> None:
+    rng = np.random.default_rng(3)
+    labels, scores = np.arange(40) % 2, rng.random(40)
+    copied = np.concatenate([np.flatnonzero(labels), np.tile(np.flatnonzero(labels == 0), 9)])
+    found = fit_thresholds(scored(labels, scores), model="0", prior=[0.9, 0.1])
+    expected = fit_thresholds(scored(labels[copied], scores[copied]), model="0")
+    assert [t.value for t in found] == [t.value for t in expected]
+    assert [t.achieved for t in found][:2] == pytest.approx([t.achieved for t in expected][:2])
+    assert found[0].value != fit_thresholds(scored(labels, scores), model="0")[0].value

@@ -85,10 +85,13 @@ def test_numbers_that_do_not_exist_are_said_in_words(content: Content) -> None:
 
 
 def test_numbers_of_a_run_without_test_are_called_flattering(content: Content, tmp_path: Path) -> None:
-    alone = attrs.evolve(content, predictions=attrs.evolve(content.predictions, split="val"))
+    said = "used for selection: there are no test records, and these validation numbers also chose the checkpoint"
+    evaluation = {**content.evaluation, "selection": said}
+    alone = attrs.evolve(content, predictions=attrs.evolve(content.predictions, split="val"), evaluation=evaluation)
     write_page(tmp_path / "page.html", alone)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "There are no test records: these numbers also chose checkpoint and thresholds" in page
+    assert f"<p>U{said[1:]}.</p>" in page
+    assert "<td>val (used for selection)</td>" in page
     assert "for nothing" not in page
 
 
@@ -173,3 +176,18 @@ def test_curve_points_are_those_of_scikit_learn() -> None:
     fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
     np.testing.assert_allclose(np.append(0, hits / truth.sum()), tpr)
     np.testing.assert_allclose(np.append(0, alarms / (~truth).sum()), fpr)
+
+
+def test_validation_unlike_the_set_is_said(content: Content) -> None:
+    rows = [{"split": "val", "largest_deviation": 0.05}, {"split": "test", "largest_deviation": 0.3}]
+    alike = attrs.evolve(content, balance=rows)
+    assert not any("differs by" in line for line in _verdict(alike))
+    unlike = attrs.evolve(content, balance=[{"split": "val", "largest_deviation": 0.31}])
+    assert any("differs by up to 0.31" in line and "are not those of the set" in line for line in _verdict(unlike))
+    restored = attrs.evolve(unlike, evaluation={**content.evaluation, "population": {"a": 0.5, "b": 0.5}})
+    assert any("count each class as often as there is outside of test" in line for line in _verdict(restored))
+
+
+def test_the_balance_of_each_part_is_shown(page: str, content: Content) -> None:
+    for row in content.balance:
+        assert f'<td class="n">{row["largest_deviation"]:.3f}</td></tr>' in page

@@ -14,6 +14,7 @@ from imgcls.core.errors import ConfigError, SplitError
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Fold
 from imgcls.splitting.base import splitters
+from imgcls.splitting.plan import plan_folds
 
 
 def made(labels: Any, groups: Any = None) -> Dataset:
@@ -143,3 +144,29 @@ def test_it_says_what_validation_is_not_good_for(
     text = capsys.readouterr().err
     assert text.startswith("balanced-holdout: validation has 0 5, 1 5; precision, average precision")
     assert "not those of the population" in text
+
+
+@pytest.mark.parametrize("name", ["balanced-holdout", "repeated"])
+def test_reweighting_is_to_the_classes_outside_of_test(name: str) -> None:
+    inner = {"name": "balanced-holdout", "per_class": 5, "reweight": True}
+    splitter = splitters.create(inner if name == "balanced-holdout" else {"name": name, "splitter": inner, "times": 2})
+    dataset = made([0] * 80 + [1] * 20)
+    assert splitter.split(dataset).prior == pytest.approx({"0": 0.8, "1": 0.2})
+    fixed = Dataset.from_arrays(np.zeros((100, 2, 2), np.uint8), dataset.labels, splits=["test"] * 40 + ["train"] * 60)
+    assert plan_folds(fixed, splitter, test="predefined", seed=0).prior == pytest.approx({"0": 2 / 3, "1": 1 / 3})
+    assert splitters.create("balanced-holdout").split(made([0] * 30 + [1] * 30)).prior is None
+
+
+def test_reweighting_says_what_it_does_not_reach(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("IMGCLS_QUIET", raising=False)
+    balanced(made([0] * 30 + [1] * 9), per_class=5, reweight=True)
+    assert capsys.readouterr().err.endswith("outside of test, but the monitored metric does not\n")
+
+
+def test_several_labels_are_not_reweighted() -> None:
+    labels = np.eye(2, dtype=int).repeat(20, axis=0)
+    several = Dataset.from_arrays(np.zeros((40, 2, 2), np.uint8), labels, classes=["a", "b"])
+    with pytest.raises(ConfigError, match="'reweight' must be left out where records have several labels, got True"):
+        balanced(several, reweight=True)

@@ -92,3 +92,15 @@ def test_wrong_test_is_a_wrong_option(test: Any) -> None:
     splitter = "predefined" if isinstance(test, float) else "stratified-group-kfold"
     with pytest.raises(ConfigError, match="'test' must be"):
         plan_folds(made(splits=True), splitters.create(splitter), test=test, seed=0)
+
+
+@pytest.mark.parametrize("amount", [8, 30, 31])
+def test_a_number_of_records_is_cut_as_nearly_as_groups_allow(amount: int) -> None:
+    folds = plan_folds(made(), KFOLD, test=amount, seed=0)
+    assert all(abs(len(fold.test) - amount) == amount % 2 for fold in folds)  # groups have two records
+    assert not set(GROUPS[folds[0].test]) & set(GROUPS[folds[0].train])
+
+
+def test_a_number_of_records_must_leave_some() -> None:
+    with pytest.raises(SplitError, match="'test' must leave some of 120 records to train, got 120; hold out fewer"):
+        plan_folds(made(), KFOLD, test=120, seed=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +74,25 @@ class Folds:
         report: The part that is reported: `test`, or `val` where folds have no test part and
             none is fixed outside of them. Numbers of `val` come from records that were used for
             selection.
+        prior: The share of each class among the records outside of test, where validation
+            is to count as if its classes were as frequent; else None.
     """
 
     folds: tuple[Fold, ...]
     fingerprint: str
     repeats: tuple[int, ...]
     report: str
+    prior: Mapping[str, float] | None = None
 
     @classmethod
     def from_codes(
-        cls, codes: NDArray[np.int8], dataset: Dataset, *, keeps_groups: bool = True, report: str | None = None
+        cls,
+        codes: NDArray[np.int8],
+        dataset: Dataset,
+        *,
+        keeps_groups: bool = True,
+        report: str | None = None,
+        reweight: bool = False,
     ) -> Folds:
         """Make folds from codes and check them.
 
@@ -92,6 +101,7 @@ class Folds:
             dataset: The set.
             keeps_groups: Whether a group on two sides is refused.
             report: The part that is reported; None for `test` where every fold has one.
+            reweight: Whether validation is to count by the class shares outside of test.
 
         Returns:
             The folds.
@@ -118,6 +128,7 @@ class Folds:
             fingerprint=dataset.fingerprint,
             repeats=tuple(number // per_repeat for number in range(len(rows))),
             report=report or ("test" if np.all(np.any(rows == TEST, axis=1)) else "val"),
+            prior=_prior(rows, dataset) if reweight else None,
         )
 
     @property
@@ -142,7 +153,7 @@ class Folds:
             dataset: The set.
         """
         parts = [{name: dataset.ids[fold.part(name)].tolist() for name in _PARTS} for fold in self.folds]
-        facts = {"fingerprint": self.fingerprint, "report": self.report, "repeats": self.repeats}
+        facts = {name: getattr(self, name) for name in ("fingerprint", "report", "repeats", "prior")}
         write_json(path, {**facts, "folds": parts, "balance": self.balance(dataset)})
 
     @classmethod
@@ -173,7 +184,13 @@ class Folds:
         # Folds of the first version were not repeated and had no word for what is reported.
         repeats = tuple(saved.get("repeats", [0] * len(folds)))
         reported = saved.get("report", "test" if all(len(fold.test) for fold in folds) else "val")
-        return cls(folds=tuple(folds), fingerprint=dataset.fingerprint, repeats=repeats, report=reported)
+        return cls(
+            folds=tuple(folds),
+            fingerprint=dataset.fingerprint,
+            repeats=repeats,
+            report=reported,
+            prior=saved.get("prior"),
+        )
 
     def balance(self, dataset: Dataset) -> list[dict[str, Any]]:
         """Count classes and groups of each part of each fold, and how far classes are off.
@@ -210,6 +227,12 @@ def _row(dataset: Dataset, positions: NDArray[np.int64], whole: NDArray[np.float
 def _class_counts(dataset: Dataset, positions: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.int64]:
     labels = dataset.labels[positions]
     return labels.sum(axis=0) if dataset.multilabel else np.bincount(labels, minlength=len(dataset.classes))
+
+
+def _prior(codes: NDArray[np.int8], dataset: Dataset) -> dict[str, float]:
+    outside = np.any((codes == TRAIN) | (codes == VAL), axis=0)
+    shares = _class_counts(dataset, outside) / outside.sum()
+    return dict(zip(dataset.classes, shares.tolist(), strict=True))
 
 
 def _check_fold(codes: NDArray[np.int8], number: int, dataset: Dataset, *, keeps_groups: bool) -> None:

@@ -32,7 +32,7 @@ def check_shapes(found: Predictions) -> None:
         raise DataError("'ids' must name at least one record, got none; the split is empty")
     one: set[tuple[int, ...]] = {(count,)}
     wide: set[tuple[int, ...]] = {(count, classes)}
-    wanted: dict[str, set[tuple[int, ...]]] = {"ids": one, "labels": one, "fold": one, "groups": one, "probs": wide}
+    wanted = dict.fromkeys(["ids", "labels", "fold", "repeat", "groups"], one) | {"probs": wide}
     wanted["logits"] = wide | {(count, 1)} if classes == 2 else wide
     for name, shapes in wanted.items():
         value = getattr(found, name)

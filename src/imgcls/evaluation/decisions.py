@@ -69,9 +69,9 @@ def hard_errors(
         limit: The most rows per error type with two classes, and in all with more.
 
     Returns:
-        The columns idx (position of the record), error_type, threshold (NaN without a rule), path (the
-        id), y_true, y_score and y_pred. With two classes "FP" by falling and then "FN" by rising score of the
-        positive class; with more "true -> decided" by falling probability of the decided class.
+        Each record once, by its worst prediction. The columns idx (its position), error_type, threshold (NaN without
+        a rule), path (the id), y_true, y_score and y_pred. With two classes "FP" by falling and then "FN" by rising
+        score of the positive class; with more "true -> decided" by falling probability of the decided class.
     """
     import pandas as pd
 
@@ -96,8 +96,8 @@ def _of_two(predictions: Predictions, preds: Ints, limit: int) -> tuple[Ints, Fl
     scores, wrong = predictions.scores, preds != predictions.labels
     order = np.argsort(scores, kind="stable")
     positive = (predictions.labels == predictions.positive_index)[order]
-    false_negatives = order[wrong[order] & positive][:limit]
-    false_positives = order[wrong[order] & ~positive][::-1][:limit]
+    false_negatives = _once(order[wrong[order] & positive], predictions)[:limit]
+    false_positives = _once(order[wrong[order] & ~positive][::-1], predictions)[:limit]
     types = ["FP"] * len(false_positives) + ["FN"] * len(false_negatives)
     return np.concatenate([false_positives, false_negatives]), scores, types
 
@@ -105,6 +105,11 @@ def _of_two(predictions: Predictions, preds: Ints, limit: int) -> tuple[Ints, Fl
 def _of_many(predictions: Predictions, preds: Ints, limit: int) -> tuple[Ints, Floats, list[str]]:
     scores = predictions.probs[np.arange(len(preds)), preds]
     order = np.argsort(-scores, kind="stable")
-    chosen = order[preds[order] != predictions.labels[order]][:limit]
+    chosen = _once(order[preds[order] != predictions.labels[order]], predictions)[:limit]
     names = predictions.classes
     return chosen, scores, [f"{names[predictions.labels[at]]} -> {names[preds[at]]}" for at in chosen]
+
+
+# Of several repeats, each has predictions of its own for the same record.
+def _once(order: Ints, predictions: Predictions) -> Ints:
+    return order[np.sort(np.unique(predictions.ids[order], return_index=True)[1])]

@@ -9,13 +9,13 @@ import attrs
 import numpy as np
 
 from imgcls.core import options
-from imgcls.evaluation.arrays import Floats
+from imgcls.evaluation.arrays import Floats, Ints
 from imgcls.evaluation.decisions import decisions
 from imgcls.evaluation.intervals import interval
 from imgcls.evaluation.metrics import CLASS_METRICS, METRICS, counted
 from imgcls.evaluation.predictions import MEAN, Predictions
 from imgcls.evaluation.thresholds import Threshold, model_of
-from imgcls.evaluation.weighted import Cases, Weighted
+from imgcls.evaluation.weighted import Cases, Weighted, restoring
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +35,25 @@ class _Line:
 
 
 def evaluate(
-    predictions: Predictions, thresholds: Sequence[Threshold] = (), *, resamples: int = 1000, seed: int = 0
+    predictions: Predictions,
+    thresholds: Sequence[Threshold] = (),
+    *,
+    prior: Sequence[float] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Compute every metric with its 95 % interval, resampled by group.
 
     The rows of one model alone have its fold as `fold` ("0", "1", ...), those of the mean over
     folds "mean", and pooled ones "all". There are pooled rows where no record was predicted
     by two folds, and rows of single folds where there are several.
+
+    Of several repeats, the folds of each are pooled on their own, since each has predictions of
+    its own for the same record. These rows have "repeat 0", "repeat 1", ... as `fold`, and the "all" row is
+    the mean of their values: what one division gives, on average over divisions. Its interval
+    draws groups (records without groups) with all their predictions in all repeats at once, and takes the mean
+    over the repeats of each resample; so more repeats make it steadier, but never narrower than one
+    set of records allows. It does not tell how the divisions differ: the rows of the repeats do.
 
     Where all resamples agree, as they do when every record is right, shares of records
     (accuracy, sensitivity, specificity, ppv, npv) have the interval of Wilson (1927), with the
@@ -53,13 +65,15 @@ def evaluate(
         thresholds: Fitted ones of every model that made a prediction (`fit_thresholds`). Each
             record is held against the threshold of its own model. With more than two classes
             there are none.
+        prior: (K,) how frequent each class is in the population, where that is not as in the
+            records: each record then counts by the share of its class there over that here.
         resamples: How often groups are drawn for the intervals; 0 leaves them NaN.
         seed: Of the draws.
 
     Returns:
         One row per value: split, fold, level ("image"), group ("", for all), class ("" for all), threshold (the
         rule, "" where the most probable class counts or none is decided), metric, value, low, high and
-        n, the number of records (of the class, in rows of one).
+        n, the number of different records (of the class, in rows of one).
 
     Raises:
         ConfigError: if `resamples` is negative or a model has no threshold of some rule.
@@ -70,40 +84,79 @@ def evaluate(
         raise options.rejected("resamples", "be a whole number of at least 0", resamples)
     rows: list[dict[str, Any]] = []
     for fold, part in _parts(predictions):
-        rows += [{"fold": fold, **row} for row in _rows(part, thresholds, resamples, seed)]
+        each = [_Repeat.of(part, repeat, thresholds, prior) for repeat in np.unique(part.repeat)]
+        rows += [{"fold": fold, **row} for row in _rows(part, each, resamples, seed)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _parts(predictions: Predictions) -> Iterator[tuple[str, Predictions]]:
     single = predictions.fold != MEAN
-    folds = np.unique(predictions.fold[single])
-    members = [predictions.fold == fold for fold in folds]
-    distinct = sum(len(np.unique(predictions.ids[member])) for member in members)
-    if len(folds) and distinct == len(np.unique(predictions.ids[single])):
+    repeats, folds = np.unique(predictions.repeat[single]), np.unique(predictions.fold[single])
+    of_repeats = [predictions.take(single & (predictions.repeat == repeat)) for repeat in repeats]
+    if of_repeats and all(map(_distinct, of_repeats)):
         yield "all", predictions.take(single)
+        if len(repeats) > 1:
+            yield from ((f"repeat {repeat}", part) for repeat, part in zip(repeats, of_repeats, strict=True))
     if not single.all():
         yield "mean", predictions.take(~single)
     if len(folds) > 1:
-        for fold, member in zip(folds, members, strict=True):
-            yield model_of(fold), predictions.take(member)
+        for fold in folds:
+            yield model_of(fold), predictions.take(predictions.fold == fold)
 
 
-def _rows(part: Predictions, thresholds: Sequence[Threshold], resamples: int, seed: int) -> Iterator[dict[str, Any]]:
-    rules = ["", *dict.fromkeys(threshold.rule for threshold in thresholds)]
-    cases = {rule: _cases(part, thresholds, rule) for rule in rules}
-    lines = _lines(part.num_classes, rules)
+def _distinct(part: Predictions) -> bool:
+    by_fold = sum(len(np.unique(part.ids[part.fold == fold])) for fold in np.unique(part.fold))
+    return by_fold == len(np.unique(part.ids))
 
-    def statistic(weights: Floats) -> Floats:
-        found = {rule: Weighted(cases=case, weights=weights) for rule, case in cases.items()}
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Repeat:
+    """The R of the N predictions that belong to one repeat.
+
+    Attributes:
+        rows: (R,) which they are.
+        cases: Of each threshold rule, the predictions as it decides them.
+        scale: (R,) what each counts.
+    """
+
+    rows: Ints
+    cases: Mapping[str, Cases]
+    scale: Floats
+
+    @classmethod
+    def of(
+        cls, part: Predictions, repeat: int, thresholds: Sequence[Threshold], prior: Sequence[float] | None
+    ) -> _Repeat:
+        rows = np.flatnonzero(part.repeat == repeat)
+        own = part.take(rows)
+        rules = ["", *dict.fromkeys(threshold.rule for threshold in thresholds)]
+        cases = {rule: _cases(own, thresholds, rule) for rule in rules}
+        return cls(rows=rows, cases=cases, scale=restoring(own.labels, prior))
+
+    def measured(self, lines: Sequence[_Line], weights: Floats) -> Floats:
+        own = weights[:, self.rows] * self.scale
+        found = {rule: Weighted(cases=case, weights=own) for rule, case in self.cases.items()}
         return np.column_stack([_measured(line, found) for line in lines])
 
+
+def _rows(part: Predictions, each: Sequence[_Repeat], resamples: int, seed: int) -> Iterator[dict[str, Any]]:
+    lines = _lines(part.num_classes, list(each[0].cases))
+
+    def statistic(weights: Floats) -> Floats:
+        return np.mean([repeat.measured(lines, weights) for repeat in each], axis=0)
+
     values = statistic(np.ones((1, len(part))))[0]
-    shares = np.column_stack([counted(line.metric, cases[line.threshold], of=line.of) for line in lines])
+    shares = np.zeros((len(part), len(lines)), dtype=np.bool_)
+    for repeat in each:
+        columns = [counted(line.metric, repeat.cases[line.threshold], of=line.of) for line in lines]
+        shares[repeat.rows] = np.column_stack(columns)
+    owners = part.ids if part.groups is None and len(each) > 1 else part.groups
     low, high = interval(
-        statistic, num_records=len(part), groups=part.groups, counted=shares, resamples=resamples, seed=seed
+        statistic, num_records=len(part), groups=owners, counted=shares, resamples=resamples, seed=seed
     )
+    records = part if len(each) == 1 else part.take(np.unique(part.ids, return_index=True)[1])
     for at, line in enumerate(lines):
-        yield {**_described(line, part), "value": values[at], "low": low[at], "high": high[at]}
+        yield {**_described(line, records), "value": values[at], "low": low[at], "high": high[at]}
 
 
 def _described(line: _Line, part: Predictions) -> dict[str, Any]:

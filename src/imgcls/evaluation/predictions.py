@@ -26,7 +26,7 @@ __all__ = ["MEAN", "Predictions", "probabilities", "softmax"]
 MEAN = -1
 
 #: The arrays that every set of predictions has, one row per record.
-_COLUMNS = ("ids", "labels", "logits", "probs", "fold")
+_COLUMNS = ("ids", "labels", "logits", "probs", "fold", "repeat")
 
 #: What the names of the set's other columns begin with in a file.
 _OTHER = "column:"
@@ -107,6 +107,8 @@ class Predictions:
         probs: (N, K), rows sum to one.
         groups: (N,) the group of each record, or None.
         fold: (N,) the fold whose model made the prediction, -1 for the mean over folds.
+        repeat: (N,) the repeat that the fold belongs to, as in `Folds.repeats`; -1 for the mean over folds.
+            Of several repeats each has predictions of its own for the same record. Default 0, -1 where the fold is.
         split: What part of the data it is: "train", "val" or "test".
         classes: The names of the K classes.
         positive: The class of sensitivity, average precision and thresholds; given if and
@@ -123,6 +125,9 @@ class Predictions:
     probs: Floats = attrs.field(converter=_floats)
     groups: Texts | None = attrs.field(default=None, converter=attrs.converters.optional(_texts))
     fold: Ints = attrs.field(converter=_ints)
+    repeat: Ints = attrs.field(
+        default=attrs.Factory(lambda self: np.minimum(self.fold, 0), takes_self=True), converter=_ints
+    )
     split: str
     classes: tuple[str, ...] = attrs.field(converter=_names)
     positive: str | None = None
@@ -240,7 +245,8 @@ class Predictions:
         logits = np.log(np.maximum(probs, np.finfo(np.float64).tiny))
         if self.logits.shape[1] == 1:
             logits = logits[:, 1:] - logits[:, :1]
-        return attrs.evolve(self, probs=probs, logits=logits, fold=np.full(len(self), MEAN))
+        over = np.full(len(self), MEAN)
+        return attrs.evolve(self, probs=probs, logits=logits, fold=over, repeat=over)
 
     def save(self, path: Path | str) -> None:
         """Write an npz file, whole or not at all.
@@ -283,7 +289,7 @@ class Predictions:
         """Show the predictions as a table.
 
         Returns:
-            One row per record: id, label (its name), group ("" without groups), fold, split,
+            One row per record: id, label (its name), group ("" without groups), fold, repeat, split,
             `prob_<class>` for each class, and what else the set knows, with an underscore behind
             a name that is one of these.
         """
@@ -294,6 +300,7 @@ class Predictions:
             "label": np.asarray(self.classes)[self.labels],
             "group": "" if self.groups is None else self.groups,
             "fold": self.fold,
+            "repeat": self.repeat,
             "split": self.split,
         }
         probs = {f"prob_{name}": self.probs[:, index] for index, name in enumerate(self.classes)}

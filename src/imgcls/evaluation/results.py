@@ -11,12 +11,13 @@ import numpy as np
 
 from imgcls.core import config
 from imgcls.core.folders import read_json, write_json, write_text
+from imgcls.data.folds import Folds
 from imgcls.evaluation.decisions import confusion, hard_errors
 from imgcls.evaluation.evaluate import evaluate
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.thresholds import RULES, Threshold, fit_thresholds
 
-__all__ = ["conclude", "load_thresholds"]
+__all__ = ["conclude", "load_thresholds", "with_repeats"]
 
 #: How often groups are drawn for each interval.
 RESAMPLES = 1000
@@ -27,21 +28,25 @@ def conclude(
     val: Sequence[Predictions],
     test: Sequence[Predictions],
     *,
+    folds: Folds,
     fixed: bool,
     rules: Sequence[str | float],
     seed: int,
 ) -> None:
     """Fit thresholds on validation, apply them to test, and write everything down.
 
-    Each fold's threshold is fitted on its own validation records. That of the mean of the
-    folds, which `predict` applies, is fitted on the validation records of all folds, each
-    predicted by a model that did not train on it; what several such models said about a
-    record is averaged first, so that each record counts once.
+    Each fold's threshold is fitted on its own validation records. Where these are what is
+    reported, it is cross-fitted instead: on the validation records of the other folds of the
+    repeat. That of the mean of the folds, which `predict` applies, is fitted on the validation
+    records of all folds and repeats, each predicted by a model that did not train on it; what several
+    such models said about a record is averaged first, so that each record counts once.
 
     Args:
         folder: The run's folder.
         val: Validation predictions, one a fold.
         test: Test predictions, one a fold; empty where nothing tests.
+        folds: The folds that were trained: which repeat each belongs to, what is reported, and
+            how validation records count.
         fixed: Whether all folds predict the same test records, which are then also
             predicted by the mean of the folds.
         rules: Threshold rules to fit beside the usual ones; first the one that decides.
@@ -49,11 +54,11 @@ def conclude(
     """
     import pandas as pd
 
-    wanted = [*rules, *RULES]
+    val, test = (with_repeats(parts, folds.repeats) for parts in (val, test))
+    prior = None if folds.prior is None else [folds.prior[name] for name in val[0].classes]
+    thresholds = _thresholds(val, [*rules, *RULES], prior=prior, crossed=folds.report == "val")
     pooled = Predictions.concat(val)
-    thresholds = [t for number, part in enumerate(val) for t in fit_thresholds(part, model=str(number), rules=wanted)]
-    thresholds += fit_thresholds(pooled.mean_of_repeats(), model="mean", rules=wanted)
-    tables = [evaluate(pooled, thresholds, resamples=RESAMPLES, seed=seed)]
+    tables = [evaluate(pooled, thresholds, prior=prior, resamples=RESAMPLES, seed=seed)]
     final = pooled
     if test:
         final = Predictions.mean_of_folds(test) if fixed else Predictions.concat(test)
@@ -64,10 +69,47 @@ def conclude(
     write_json(folder / "thresholds.json", [attrs.asdict(threshold) for threshold in thresholds])
     decision = thresholds[0].rule if thresholds else ""
     write_text(folder / "hard_errors.csv", hard_errors(final, thresholds, decision).to_csv(index=False))
-    write_json(folder / "evaluation.json", _summary(final, thresholds, fixed=fixed))
+    write_json(folder / "evaluation.json", _summary(final, thresholds, folds, fixed=fixed))
 
 
-def _summary(final: Predictions, thresholds: Sequence[Threshold], *, fixed: bool) -> dict[str, Any]:
+def with_repeats(parts: Sequence[Predictions], repeats: Sequence[int]) -> list[Predictions]:
+    """Note in predictions which repeat they belong to.
+
+    Args:
+        parts: Predictions of one fold each.
+        repeats: The repeat of each fold of the run.
+
+    Returns:
+        The same with `repeat`.
+    """
+    return [attrs.evolve(part, repeat=np.full(len(part), repeats[part.fold[0]])) for part in parts]
+
+
+def _thresholds(
+    val: Sequence[Predictions], rules: Sequence[str | float], *, prior: Sequence[float] | None, crossed: bool
+) -> list[Threshold]:
+    found: list[Threshold] = []
+    for number, part in enumerate(val):
+        fitted_on = _others(part, val) if crossed else part
+        found += fit_thresholds(fitted_on, model=str(number), rules=rules, prior=prior)
+    return [*found, *fit_thresholds(Predictions.concat(val).mean_of_repeats(), model="mean", rules=rules, prior=prior)]
+
+
+# What other folds of the repeat say of records, and groups, that the part has not; the part itself where they
+# say nothing that a threshold could be fitted on.
+def _others(part: Predictions, val: Sequence[Predictions]) -> Predictions:
+    others = [one for one in val if one.repeat[0] == part.repeat[0] and one.fold[0] != part.fold[0]]
+    if not others:
+        return part
+    pooled = Predictions.concat(others)
+    held, own = (one.ids if one.groups is None else one.groups for one in (pooled, part))
+    free = ~np.isin(held, own)
+    if len(np.unique(pooled.labels[free])) < pooled.num_classes:
+        return part
+    return pooled.take(free).mean_of_repeats()
+
+
+def _summary(final: Predictions, thresholds: Sequence[Threshold], folds: Folds, *, fixed: bool) -> dict[str, Any]:
     rules = ["", *dict.fromkeys(threshold.rule for threshold in thresholds)]
     order = list(final.classes)
     if final.positive_index == 0:
@@ -75,9 +117,11 @@ def _summary(final: Predictions, thresholds: Sequence[Threshold], *, fixed: bool
     return {
         "schema": 1,
         "split": final.split,
-        "records": len(final),
+        "records": len(np.unique(final.ids)),
+        "repeats": folds.num_repeats,
         "models": _models(final, fixed=fixed),
-        "selection": _selection(final, bool(thresholds)),
+        "selection": _selection(final, thresholds, folds),
+        "population": folds.prior,
         "intervals": _intervals("records" if final.groups is None else "groups"),
         "classes": order,
         "confusion": {rule or "argmax": confusion(final, thresholds, rule).tolist() for rule in rules},
@@ -90,14 +134,22 @@ def _models(final: Predictions, *, fixed: bool) -> str:
     if len(np.unique(final.fold)) == 1:
         return "by the only model"
     whose = "each record by the fold that did not train on it"
+    repeats = len(np.unique(final.repeat))
+    if repeats > 1:
+        whose += f", mean of the values of {repeats} repeats"
     return f"{whose}; predict applies the mean of the folds, which these numbers do not measure"
 
 
-def _selection(final: Predictions, thresholds: bool) -> str:
+def _selection(final: Predictions, thresholds: Sequence[Threshold], folds: Folds) -> str:
     if final.split == "test":
         return "this run used its test numbers for nothing"
-    chosen = "checkpoint and thresholds" if thresholds else "the checkpoint"
-    return f"there are no test records: these validation numbers also chose {chosen}, so they flatter"
+    crossed = len(folds) > folds.num_repeats
+    chosen = "checkpoint and thresholds" if thresholds and not crossed else "the checkpoint"
+    fitted = "; the threshold of each fold is fitted on the other folds" if thresholds and crossed else ""
+    return (
+        "used for selection: there are no test records, and these validation numbers also chose "
+        f"{chosen}, so they flatter{fitted}"
+    )
 
 
 def _intervals(units: str) -> str:

@@ -13,6 +13,7 @@ from imgcls.core import options
 from imgcls.core.errors import ConfigError, DataError, listing, nearest
 from imgcls.evaluation.arrays import Bools, Floats, Ints
 from imgcls.evaluation.predictions import MEAN, Predictions
+from imgcls.evaluation.weighted import restoring
 
 __all__ = ["RULES", "Rule", "Threshold", "fit_thresholds", "model_of", "parse_rule", "values_for"]
 
@@ -109,18 +110,21 @@ class Threshold:
 
 @attrs.frozen(kw_only=True, eq=False)
 class _Candidates:
-    """Every threshold that can make a difference: the distinct scores, falling, with counts."""
+    """Every threshold that can make a difference: the distinct scores, falling, with counts.
+
+    A negative record counts `odds` times as much as a positive one.
+    """
 
     values: Floats
     true: Ints
-    false: Ints
+    false: Floats
 
     @classmethod
-    def of(cls, scores: Floats, positive: Bools) -> _Candidates:
+    def of(cls, scores: Floats, positive: Bools, odds: float) -> _Candidates:
         values, places = np.unique(-scores, return_inverse=True)
         called = np.cumsum(np.bincount(places, minlength=len(values)))
         true = np.cumsum(np.bincount(places[positive], minlength=len(values)))
-        return cls(values=-values, true=true, false=called - true)
+        return cls(values=-values, true=true, false=(called - true) * np.float64(odds))
 
 
 Found = tuple[float, float | None]
@@ -152,7 +156,11 @@ _FITS: Mapping[str, Callable[[_Candidates, Rule], Found]] = MappingProxyType(
 
 
 def fit_thresholds(
-    predictions: Predictions, *, model: str, rules: Sequence[str | float] = RULES
+    predictions: Predictions,
+    *,
+    model: str,
+    rules: Sequence[str | float] = RULES,
+    prior: Sequence[float] | None = None,
 ) -> tuple[Threshold, ...]:
     """Fit thresholds exactly, over all scores that occur.
 
@@ -160,6 +168,7 @@ def fit_thresholds(
         predictions: Of the validation part.
         model: Whose scores these are: a fold's ("0", "1", ...) or "mean".
         rules: As `parse_rule` reads them.
+        prior: (K,) how frequent the classes are in the population, as in `evaluate`.
 
     Returns:
         One per rule, whose spellings count once; none with more than two classes, where the most probable class is
@@ -176,7 +185,9 @@ def fit_thresholds(
             f"'predictions' must have records of the positive class {predictions.positive!r} to fit thresholds, "
             f"got none among {len(predictions)}; give the {predictions.split} part some"
         )
-    candidates = _Candidates.of(predictions.scores, positive)
+    weights = restoring(predictions.labels, prior)
+    odds = 1.0 if positive.all() else weights[~positive][0] / weights[positive][0]
+    candidates = _Candidates.of(predictions.scores, positive, float(odds))
     counts = {"num_records": len(predictions), "num_positives": int(positive.sum())}
     return tuple(_fitted(rule, candidates, model, counts) for rule in dict.fromkeys(map(parse_rule, rules)))
 

@@ -8,13 +8,14 @@ sum instead of a loop; records are sorted by score once, whatever the number of 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import attrs
 import numpy as np
 
 from imgcls.evaluation.arrays import Bools, Floats, Ints
 
-__all__ = ["Cases", "Ranking", "Weighted", "ratio"]
+__all__ = ["Cases", "Ranking", "Weighted", "ratio", "restoring"]
 
 #: Probabilities are clipped here before the logarithm of the loss, so that none is infinite.
 _CLIP = 1e-12
@@ -149,6 +150,26 @@ def ratio(part: Floats, whole: Floats) -> Floats:
         part / whole, NaN where whole is 0.
     """
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+
+
+def restoring(labels: Ints, prior: Sequence[float] | None) -> Floats:
+    """Weigh records so that their classes are as frequent as in the population.
+
+    Args:
+        labels: (N,) true classes.
+        prior: (K,) the share of each class in the population; None leaves the records as they are.
+
+    Returns:
+        (N,) the share of the record's class in the population over that in the records.
+
+    Examples:
+        >>> restoring(np.array([0, 0, 1, 1]), [0.9, 0.1])
+        array([1.8, 1.8, 0.2, 0.2])
+    """
+    if prior is None:
+        return np.ones(len(labels))
+    shares = np.bincount(labels, minlength=len(prior)) / len(labels)
+    return np.asarray(prior, dtype=np.float64)[labels] / shares[labels]
 
 
 def _areas(ranking: Ranking, weights: Floats) -> tuple[Floats, Floats]:

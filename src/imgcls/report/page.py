@@ -23,6 +23,12 @@ __all__ = ["Content", "write_page"]
 
 _PARTS = {"test": "test", "val": "validation"}
 
+#: How a part is called beside its numbers: validation records always choose the checkpoint.
+_LABELS = {"test": "test", "val": "val (used for selection)"}
+
+#: How far the share of a class in validation may be from that in the set without a word.
+_UNLIKE = 0.1
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class Content:
@@ -75,7 +81,9 @@ def write_page(path: Path, content: Content) -> None:
             content=content,
             verdict=_verdict(content),
             overall=_overall(content),
-            folds=_folds(content),
+            repeats=_single(content, repeats=True),
+            folds=_single(content, repeats=False),
+            repeated=int(content.evaluation.get("repeats", 1)),
             classes=_classes(content),
             learning=learning_figure(content.history, str(content.facts["monitor"])),
             curves=curves_figure(content.predictions),
@@ -106,9 +114,10 @@ def _verdict(content: Content) -> list[str]:
         found, spared = (_words(content, name, content.decision) for name in ("sensitivity", "specificity"))
         lines.append(f"At the threshold of the rule {content.decision} for {positive}: {found}; {spared}.")
     if caution:
-        lines.append(f"{caution[0].upper()}{caution[1:]}.")
+        lines.append(_sentence(caution))
     if content.predictions.split == "val":
-        lines.append("There are no test records: these numbers also chose checkpoint and thresholds, so they flatter.")
+        lines.append(_sentence(str(content.evaluation["selection"])))
+    lines += _unlike(content)
     if not content.facts["positive_given"] and positive is not None:
         lines.append(f"The positive class {positive} was taken because it is the rarer one.")
     if skipped := content.facts.get("skipped"):
@@ -117,9 +126,24 @@ def _verdict(content: Content) -> list[str]:
     return lines
 
 
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+# What validation records say of thresholds and precision holds for the set only if classes are as frequent in both.
+def _unlike(content: Content) -> list[str]:
+    off = max((float(row["largest_deviation"]) for row in content.balance if row["split"] == "val"), default=0.0)
+    if off <= _UNLIKE:
+        return []
+    found = f"The share of a class differs by up to {off:.2f} between validation records and the set"
+    if content.evaluation.get("population"):
+        return [f"{found}; validation metrics and thresholds count each class as often as there is outside of test."]
+    return [f"{found}: precision, average precision, accuracy and thresholds from them are not those of the set."]
+
+
 def _units(content: Content) -> str:
     groups = content.predictions.groups
-    images = f"{len(content.predictions)} {_PARTS[content.predictions.split]} images"
+    images = f"{len(set(content.predictions.ids.tolist()))} {_PARTS[content.predictions.split]} images"
     return images if groups is None else f"{images} of {len(set(groups.tolist()))} groups"
 
 
@@ -146,10 +170,11 @@ def _overall(content: Content) -> list[dict[str, Any]]:
     return [_row(row) for _, row in table.sort_values("split", kind="stable").iterrows()]  # test before val
 
 
-def _folds(content: Content) -> list[dict[str, Any]]:
+def _single(content: Content, *, repeats: bool) -> list[dict[str, Any]]:
     chosen = {str(content.facts["monitor"]), "accuracy", "balanced_accuracy"}
     table = content.metrics[(content.metrics["class"] == "") & (content.metrics["threshold"] == "")]
     table = table[~table["fold"].isin(["all", "mean"]) & table["metric"].isin(chosen)]
+    table = table[table["fold"].str.startswith("repeat") == repeats]
     return [_row(row) for _, row in table.iterrows()]
 
 
@@ -160,4 +185,5 @@ def _classes(content: Content) -> list[dict[str, Any]]:
 
 def _row(row: Any) -> dict[str, Any]:
     numbers = {name: "n/a" if row[name] != row[name] else f"{row[name]:.3f}" for name in ("value", "low", "high")}
-    return {**row.to_dict(), **numbers, "metric": str(row["metric"]).replace("_", " ")}
+    words = {"metric": str(row["metric"]).replace("_", " "), "split": _LABELS[row["split"]]}
+    return {**row.to_dict(), **numbers, **words}

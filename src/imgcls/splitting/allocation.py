@@ -8,20 +8,22 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["allocate", "cut", "settle"]
+__all__ = ["TRIES", "allocate", "cut", "settle"]
 
 #: How far the order of units may differ from that by weight: a factor of exp(0.5). Without it, the
 #: division of units that all differ would be the same for every seed.
 _JITTER = 0.5
 
 #: The greedy placement is tried up to so often, and all tries together place about so many units.
-_TRIES, _PLACED = 8, 20_000
+TRIES, _PLACED = 8, 20_000
 
 #: Of parts that are equally good for a unit, the one that lacks most takes it.
 _TIE = 1e-9
 
 
-def allocate(counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+def allocate(
+    counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.random.Generator, *, tries: int = TRIES
+) -> NDArray[np.int64]:
     """Divide units among parts, each class in proportion.
 
     Units with the same counts are interchangeable, so each such kind is dealt out in proportion
@@ -35,6 +37,7 @@ def allocate(counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.ran
         counts: What the units have of each class, (G, K).
         shares: The share of each part (P,), summing to 1.
         rng: The chance.
+        tries: How many random orders at most.
 
     Returns:
         The part of each unit, (G,).
@@ -45,8 +48,8 @@ def allocate(counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.ran
     excess = _sums(weights, dealt, len(shares)) - np.outer(shares, weights.sum(axis=0))
     absent = (_sums(counts, dealt, len(shares)) == 0) & counts.any(axis=0)
     start = _Start(weights=weights[rest], excess=excess, absent=absent, shares=shares)
-    tries = [start.place(rng) for _ in range(min(max(_PLACED // max(len(rest), 1), 1), _TRIES))]
-    dealt[rest] = min(tries, key=lambda found: found[0])[1]
+    found = [start.place(rng) for _ in range(min(max(_PLACED // max(len(rest), 1), 1), tries))]
+    dealt[rest] = min(found, key=lambda placed: placed[0])[1]
     return dealt
 
 
@@ -135,13 +138,14 @@ def _open(has: NDArray[np.bool_], absent: NDArray[np.bool_], left: NDArray[np.in
     return needy if needy.any() else ~needy
 
 
-def cut(counts: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+def cut(counts: NDArray[np.int64], share: float, rng: np.random.Generator, *, tries: int = TRIES) -> NDArray[np.bool_]:
     """Cut off a part, each class in proportion as far as it has several units.
 
     Args:
         counts: What the units have of each class, (G, K).
         share: The share of the part.
         rng: The chance.
+        tries: As for `allocate`.
 
     Returns:
         Whether a unit is in the part, (G,). The only unit of a class never is.
@@ -151,7 +155,7 @@ def cut(counts: NDArray[np.int64], share: float, rng: np.random.Generator) -> ND
     held = np.zeros(len(counts), dtype=bool)
     if not len(free):
         return held
-    held[free] = allocate(counts[free], np.array([1 - share, share]), rng) == 1
+    held[free] = allocate(counts[free], np.array([1 - share, share]), rng, tries=tries) == 1
     if not held.any() and len(free) < len(counts):
         held[free[counts[free].sum(axis=1).argmin()]] = True
     return held

@@ -29,16 +29,20 @@ class BalancedHoldout(Splitter):
     Groups stay whole, so that the number is met as nearly as they allow. The classes of such a
     validation part are not as frequent as in the population: precision, average precision,
     accuracy and F1 of it, and thresholds chosen on it, are not those of the population. The recall
-    of each class, and the AUC of two, are.
+    of each class, and the AUC of two, are. With `reweight` all of them are as far as so few records
+    tell; the monitored metric, which chooses the checkpoint, stays that of the records as they are.
 
     Attributes:
         per_class: How many records of each class validate.
         test: The share of the records that tests, in proportion; None for no test part. Not used
             where the test set is fixed.
+        reweight: Whether metrics and thresholds of validation records count each class as often as
+            there are records of it outside of test.
     """
 
     per_class: int = attrs.field(default=20, validator=options.count(1))
     test: float | None = attrs.field(default=None, validator=options.optional(options.fraction()))
+    reweight: bool = attrs.field(default=False, validator=options.instance(bool))  # type: ignore[misc]  # an option here
 
     def assign(self, dataset: Dataset, *, seed: int, test: bool) -> NDArray[np.int8]:
         """Give each record its part, and say what validation is not good for.
@@ -50,7 +54,12 @@ class BalancedHoldout(Splitter):
 
         Returns:
             Codes (1, N).
+
+        Raises:
+            ConfigError: if records with several labels are to be reweighted.
         """
+        if self.reweight and dataset.multilabel:
+            raise options.rejected("reweight", "be left out where records have several labels", self.reweight)
         units = Units.over(dataset, grouped=True)
         share = self.test if test else None
         refuse_few(units, parts=2 if share is None else 3, remedy="collect more or merge classes")
@@ -62,7 +71,7 @@ class BalancedHoldout(Splitter):
         drawn = rest[_draw(units.counts[rest], self.per_class, generator(seed, "balanced"))]
         codes[drawn] = VAL
         refuse_missing(codes, units, ["train", "val"], remedy="raise 'per_class', since groups are larger than that")
-        _tell(units.chosen(drawn))
+        _tell(units.chosen(drawn), reweight=self.reweight)
         return codes[units.code][None]
 
     def _refuse_rare(self, rest: Units) -> None:
@@ -103,9 +112,12 @@ def _polished(chosen: NDArray[np.bool_], counts: NDArray[np.int64], wanted: int)
         chosen[best] = ~chosen[best]
 
 
-def _tell(val: Units) -> None:
+def _tell(val: Units, *, reweight: bool) -> None:
     got = ", ".join(f"{name} {number}" for name, number in zip(val.classes, val.counts.sum(axis=0), strict=True))
-    say(
-        f"balanced-holdout: validation has {got}; precision, average precision, accuracy and thresholds from it are "
-        "not those of the population"
+    numbers = "precision, average precision, accuracy and thresholds"
+    meaning = (
+        f"{numbers} count each class as often as outside of test, but the monitored metric does not"
+        if reweight
+        else f"{numbers} from it are not those of the population"
     )
+    say(f"balanced-holdout: validation has {got}; {meaning}")

@@ -26,9 +26,12 @@ class Splitter(Plugin):
     Attributes:
         keeps_groups: Whether a group that stands on two sides is an error. A splitter that
             sets it to False says in its name or docs that it does not honour groups.
+        reweight: Whether metrics and thresholds of validation records are to count each class as
+            often as there are records of it outside of test.
     """
 
     keeps_groups: ClassVar[bool] = True
+    reweight: ClassVar[bool] = False
 
     @final
     def split(self, dataset: Dataset, *, seed: int = 0, test: bool = True) -> Folds:
@@ -51,7 +54,7 @@ class Splitter(Plugin):
         if not test and np.any(np.asarray(codes) == TEST):
             raise PluginContractError(f"{type(self).__name__}.assign must give no test records when 'test' is False")
         report = None if test else "test"
-        return Folds.from_codes(codes, dataset, keeps_groups=self.keeps_groups, report=report)
+        return Folds.from_codes(codes, dataset, keeps_groups=self.keeps_groups, report=report, reweight=self.reweight)
 
     @abc.abstractmethod
     def assign(self, dataset: Dataset, *, seed: int, test: bool) -> NDArray[np.int8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +14,7 @@ from imgcls.core.randomness import generator
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import TEST, TRAIN, UNUSED, VAL, Folds
 from imgcls.data.memory import Pixels
-from imgcls.splitting.allocation import cut
+from imgcls.splitting.allocation import cut, settle
 from imgcls.splitting.base import Splitter
 from imgcls.splitting.predefined import Predefined
 from imgcls.splitting.units import Units, refuse_few
@@ -31,8 +32,8 @@ def plan_folds(dataset: Dataset, splitter: Splitter, *, test: Test, seed: int) -
         dataset: The set.
         splitter: Divides the records outside of the fixed test set.
         test: None leaves testing to the splitter; `predefined` takes the set's own test
-            records; `auto` does so where there are some; a number cuts that share,
-            stratified, groups whole; another set is the test set itself, which may share no
+            records; `auto` does so where there are some; a share below 1 or a number of
+            records is cut, stratified, groups whole; another set is the test set itself, which may share no
             group (where both sets have groups), file or image in memory.
         seed: The seed of all chance.
 
@@ -41,7 +42,7 @@ def plan_folds(dataset: Dataset, splitter: Splitter, *, test: Test, seed: int) -
 
     Raises:
         SplitError: if the test set is empty or shares groups, files or pixels with the rest.
-        ConfigError: if a share is wanted beside the splitter `predefined`, which has its own.
+        ConfigError: if a part is to be cut beside the splitter `predefined`, which has its own.
     """
     if isinstance(test, Dataset):
         _refuse_shared(dataset, test)
@@ -85,7 +86,8 @@ def _spread(inner: Folds, places: NDArray[np.int64], dataset: Dataset, *, others
         for code, part in ((TRAIN, fold.train), (VAL, fold.val), (TEST, fold.test), (UNUSED, fold.unused)):
             row[places[part]] = code
     repeats = codes.reshape(inner.num_repeats, -1, len(dataset))
-    return Folds.from_codes(repeats, dataset, keeps_groups=keeps_groups, report=inner.report)
+    found = Folds.from_codes(repeats, dataset, keeps_groups=keeps_groups, report=inner.report)
+    return attrs.evolve(found, prior=inner.prior)
 
 
 def _fixed(dataset: Dataset, test: str | float, seed: int) -> NDArray[np.bool_]:
@@ -99,10 +101,17 @@ def _fixed(dataset: Dataset, test: str | float, seed: int) -> NDArray[np.bool_]:
     return named
 
 
-def _cut(dataset: Dataset, share: float, seed: int) -> NDArray[np.bool_]:
+# A share below 1, or a number of records, which is met as nearly as whole groups allow.
+def _cut(dataset: Dataset, amount: float, seed: int) -> NDArray[np.bool_]:
     units = Units.over(dataset, grouped=True)
     refuse_few(units, parts=3, remedy="collect more or leave 'test' to the folds")
-    return cut(units.columns(stratified=True), share, generator(seed, "test"))[units.code]
+    if amount >= len(dataset):
+        raise SplitError(f"'test' must leave some of {len(dataset)} records to train, got {amount}; hold out fewer")
+    counts = units.columns(stratified=True)
+    held = cut(counts, amount if amount < 1 else amount / len(dataset), generator(seed, "test"))
+    if amount > 1:
+        held = settle(held.astype(np.int64), counts, units.sizes, part=1, wanted=int(amount)) == 1
+    return held[units.code]
 
 
 def _refuse_divided(dataset: Dataset, fixed: NDArray[np.bool_]) -> None:

@@ -38,8 +38,8 @@ def _seeds(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
 class Repeated(Splitter):
     """The folds of a splitter for several seeds, all in one run.
 
-    Each repeat tests a record at most once, and `Folds.repeats` says which fold belongs to which;
-    what is pooled over the folds of a repeat can so be compared over repeats.
+    Each repeat tests a record at most once, and `Folds.repeats` says which fold belongs to which.
+    A run pools the folds of each repeat and reports the mean over repeats (`evaluate`).
 
     Attributes:
         splitter: The spec of the splitter.
@@ -61,6 +61,11 @@ class Repeated(Splitter):
     def keeps_groups(self) -> bool:  # type: ignore[override]  # follows the splitter that is repeated
         """Whether the splitter keeps groups whole."""
         return self.splitter.keeps_groups
+
+    @property
+    def reweight(self) -> bool:  # type: ignore[override]  # follows the splitter that is repeated
+        """Whether the splitter reweights validation."""
+        return self.splitter.reweight
 
     def assign(self, dataset: Dataset, *, seed: int, test: bool) -> NDArray[np.int8]:
         """Give each record its part in each fold of each repeat.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from imgcls.core.options import rejected
 from imgcls.core.randomness import generator
 from imgcls.data.folds import TEST, TRAIN, VAL
-from imgcls.splitting.allocation import cut
+from imgcls.splitting.allocation import TRIES, cut
 from imgcls.splitting.units import Units
 
 __all__ = ["REPORTS", "VAL_SHARE", "refuse_unused", "rotate"]
@@ -18,6 +18,10 @@ REPORTS = ("test", "val")
 
 #: The share of the records outside of test that validates.
 VAL_SHARE = 0.2
+
+#: All validation parts together are tried up to so often, since leaving out each of a thousand
+#: groups would take long otherwise; up to 25 folds have the usual number of tries each.
+_TRIED = 200
 
 
 def rotate(
@@ -37,11 +41,12 @@ def rotate(
         Codes (P, N).
     """
     codes = np.full((parts.max() + 1, len(units)), TRAIN, dtype=np.int8)
+    tries = min(max(_TRIED // len(codes), 1), TRIES)
     for fold, row in enumerate(codes):
         row[parts == fold] = VAL if val is None else TEST
         if val is not None:
             rest = np.flatnonzero(parts != fold)
-            row[rest[cut(counts[rest], val, generator(seed, "val", fold))]] = VAL
+            row[rest[cut(counts[rest], val, generator(seed, "val", fold), tries=tries)]] = VAL
     return codes[:, units.code]
 
 
