@@ -15,18 +15,17 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from timing import in_turn  # type: ignore[import-not-found]  # beside this script
 
 SIZE, BATCH, LARGE = 224, 32, 1500
 
@@ -129,7 +128,7 @@ def epochs(options: argparse.Namespace) -> dict[str, Any]:
         first()
         peer()
         works = {"peer": peer, "first": first, "later": later, "planes": planes}
-        seconds = _in_turn(works, options.rounds)
+        seconds = in_turn(works, options.rounds)
         counts = {name: options.images * (MANY if name in {"later", "planes"} else 1) for name in works}
         rates = {name: round(counts[name] / seconds[name], 1) for name in works}
         return rates | {"images": options.images, "channels_last": chosen.channels_last}
@@ -198,17 +197,16 @@ def batches(options: argparse.Namespace) -> dict[str, Any]:
 
         copy()
         store()
-        seconds = _in_turn({"peer": copy, "store": store}, 3 * options.rounds)
+        seconds = in_turn({"peer": copy, "store": store}, 3 * options.rounds)
         return {name: round(images.nbytes / value / 1e9, 2) for name, value in seconds.items()}
 
 
 def records(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         table = _many(options.records, Path(folder), options.seed)
-        script = "import sys; from pathlib import Path; from benchmarks_data import opened; opened(Path(sys.argv[1]))"
-        shutil.copy(__file__, Path(folder) / "benchmarks_data.py")
+        script = "import sys; from pathlib import Path; from data import opened; opened(Path(sys.argv[1]))"
         command = [sys.executable, "-c", script, str(table)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=folder)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parent)
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
@@ -249,16 +247,6 @@ def opened(table: Path) -> None:
     names = ("open", "fingerprint", "split", "sklearn")
     seconds = {name: round(end - start, 3) for name, start, end in zip(names, marks, marks[1:], strict=False)}
     print(json.dumps(seconds | {"gib": round(peak, 2)}))
-
-
-def _in_turn(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            started = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def _options() -> argparse.Namespace:

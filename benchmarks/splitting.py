@@ -15,8 +15,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +25,7 @@ import numpy as np
 import sklearn
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold as Peer
+from timing import in_turn  # type: ignore[import-not-found]  # beside this script
 
 from imgcls.data.dataset import Dataset
 from imgcls.splitting.allocation import allocate
@@ -153,7 +152,7 @@ def speed(purity: float, rounds: int) -> dict[str, float]:
         "folds": lambda: ours.assign(attrs.evolve(dataset), seed=0, test=False),
         "whole": lambda: ours.split(attrs.evolve(dataset), seed=0),
     }
-    return in_turn(works, rounds)
+    return {name: round(seconds, 3) for name, seconds in in_turn(works, rounds).items()}
 
 
 def many(purity: float) -> tuple[Ints, Ints]:
@@ -161,16 +160,6 @@ def many(purity: float) -> tuple[Ints, Ints]:
     sizes = 1 + rng.multinomial(RECORDS - GROUPS, rng.dirichlet(np.ones(GROUPS)))
     groups = np.repeat(np.arange(GROUPS), sizes)[rng.permutation(RECORDS)]
     return groups, mixed(rng, groups, np.array([0.6, 0.2, 0.1, 0.07, 0.03]), purity=purity)
-
-
-def in_turn(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            started = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: round(statistics.median(values), 3) for name, values in seconds.items()}
 
 
 def speed_rows(found: dict[float, dict[str, float]]) -> list[dict[str, str]]:

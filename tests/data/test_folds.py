@@ -149,3 +149,15 @@ def test_within_a_repeat_a_record_is_tested_once() -> None:
 def test_without_test_parts_validation_is_reported(codes: NDArray[np.int8], report: str) -> None:
     assert Folds.from_codes(codes, DATA).report == report
     assert Folds.from_codes(codes, DATA, report="test").report == "test"
+
+
+# The population
+
+
+def test_the_population_is_what_is_outside_of_test(tmp_path: Path) -> None:
+    data = Dataset.from_arrays(np.zeros((8, 2, 2), np.uint8), list("aaaaabbb"))
+    folds = Folds.from_codes(np.array([[0, 0, 0, 1, 2, 0, 1, 2]]), data, reweight=True)
+    assert folds.prior == pytest.approx({"a": 4 / 6, "b": 2 / 6})
+    folds.save(tmp_path / "splits.json", data)
+    assert Folds.load(tmp_path / "splits.json", data).prior == folds.prior
+    assert Folds.from_codes(np.array([[0, 0, 0, 1, 2, 0, 1, 2]]), data).prior is None

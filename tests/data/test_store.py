@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from imgcls.core.errors import ConfigError, DataError, DecodeError
-from imgcls.core.folders import cache_folder, hold
+from imgcls.core.folders import cache_folder, hold, write_json
 from imgcls.data import images
 from imgcls.data.cache import entries, prune
 from imgcls.data.dataset import Dataset
@@ -308,6 +308,15 @@ def test_stores_are_listed_and_deleted(root: Path) -> None:
     assert entries()[0].about == f"3 images 5 x 5 x 3 uint8 of {root}"
     assert [entry.folder for entry in prune(older_than=30)[0]] == [first]
     assert [entry.folder for entry in prune(keys=[second.name[:6]])[0]] == [second]
+    assert entries() == []
+
+
+def test_a_store_of_an_older_imgcls_is_listed_as_such_and_deleted() -> None:
+    folder = cache_folder() / "store" / "0260769d"
+    folder.mkdir(parents=True)
+    write_json(folder / "store.json", {"version": 1, "shape": [1797, 16, 16, 1], "fingerprint": "aa9c4a1e"})
+    assert [(entry.about, entry.whole) for entry in entries()] == [("of an older imgcls, not used any more", True)]
+    prune(keys=["026"])
     assert entries() == []
 
 

@@ -1,4 +1,4 @@
-"""What lies in the cache folder: decoded stores, how large they are, and how to be rid of them."""
+"""What lies in the cache folder: decoded images and features, how large they are, and how to be rid of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,21 @@ import attrs
 from imgcls.core.errors import ConfigError, DataError, RunError
 from imgcls.core.folders import cache_folder, hold, read_json
 
-__all__ = ["PARTIAL", "Entry", "check_room", "entries", "free_room", "in_words", "make_folder", "prune", "store_folder"]
+__all__ = [
+    "PARTIAL",
+    "VERSION",
+    "Entry",
+    "check_room",
+    "entries",
+    "free_room",
+    "in_words",
+    "make_folder",
+    "prune",
+    "store_folder",
+]
+
+#: Part of the key of every store: raised when decoding or fitting changes, so that old stores are not used.
+VERSION = 2
 
 #: What the name of a store that is not whole yet ends with.
 PARTIAL = ".partial"
@@ -85,8 +99,11 @@ def _about(path: Path) -> str:
         facts = read_json(path / "store.json")
     except RunError:
         return "not complete"
-    if facts.get("view", "") == "":  # of an older imgcls
+    if facts.get("version") != VERSION:
         return "of an older imgcls, not used any more"
+    if "features" in facts:
+        count, length = facts["features"]
+        return f"{count} x {length} features of frozen layers"
     count, height, width, channels = facts["shape"]
     view = f", {facts['view']}" if facts["view"] else ""
     return f"{count} images {height} x {width} x {channels} {facts['dtype']}{view} of {facts['root'] or 'memory'}"

@@ -16,7 +16,7 @@ from imgcls.core.progress import say
 from imgcls.data import files, labels
 from imgcls.data.companions import companions, shared_stems
 from imgcls.data.naming import text
-from imgcls.data.records import SPLITS, Records, refuse_gaps, with_files, with_groups, with_splits
+from imgcls.data.records import SPLITS, Records, with_files, with_groups, with_splits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,7 +197,7 @@ def from_lines(lines: Sequence[str], *, root: Path, name: str, first: int, group
     """Put each line's label to the image of its number.
 
     Args:
-        lines: A label each.
+        lines: A label each, none empty.
         root: The folder of the images.
         name: The path of an image below `root` with its number, such as `%06d.jpg`.
         first: The number of the first line's image.
@@ -208,13 +208,12 @@ def from_lines(lines: Sequence[str], *, root: Path, name: str, first: int, group
 
     Raises:
         ConfigError: if `name` takes no number.
-        DataError: if a line is empty, or files and lines are not as many.
+        DataError: if files and lines are not as many.
     """
     import pandas as pd
 
     ids, shape = _numbered(name, range(first, first + len(lines)))
     found = np.array([text(line) for line in lines], dtype=object)
-    refuse_gaps(found, "label", "lines", np.arange(1, len(lines) + 1))
     labels.refuse_measurements(found, "label")
     _refuse_surplus(root, ids, shape, first)
     return _made(with_groups(pd.DataFrame({"id": ids, "label": found}), group), root, {})

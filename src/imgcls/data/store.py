@@ -20,15 +20,12 @@ from numpy.typing import NDArray
 from imgcls.core.errors import DataError, DecodeError, RunError
 from imgcls.core.folders import hold, read_json, settle, write_json
 from imgcls.core.progress import Advance, progress
-from imgcls.data.cache import PARTIAL, check_room, make_folder, store_folder
+from imgcls.data.cache import PARTIAL, VERSION, check_room, make_folder, store_folder
 from imgcls.data.dataset import Dataset
 from imgcls.data.files import places
 from imgcls.data.spec import ImageSpec
 
-__all__ = ["Store", "find_bad", "is_begun", "open_store", "store_bytes", "unreadable"]
-
-#: Part of every key: raised when decoding or fitting changes, so that old stores are not used.
-_VERSION = 2
+__all__ = ["Store", "find_bad", "is_begun", "open_store", "pixels_key", "store_bytes", "unreadable"]
 
 #: Images between two notes of how far a store is, at most.
 _BLOCK = 256
@@ -105,7 +102,7 @@ def open_store(
         DataError: if the disk or the budget has no room, files changed since the set was opened,
             or the store is damaged.
     """
-    place = (folder or store_folder()) / _key(dataset, spec, view)
+    place = (folder or store_folder()) / pixels_key(dataset, spec, view)
     job = _Job(dataset=dataset, spec=spec, view=view, place=place, workers=workers)
     make_folder(place.parent)
     with hold(place.with_suffix(".lock")):
@@ -173,12 +170,22 @@ def is_begun(dataset: Dataset, spec: ImageSpec, *, view: str | None = None, fold
     Returns:
         Whether it is.
     """
-    place = (folder or store_folder()) / _key(dataset, spec, view)
+    place = (folder or store_folder()) / pixels_key(dataset, spec, view)
     return (place / "store.json").exists() or (place.with_name(place.name + PARTIAL) / "progress.json").exists()
 
 
-def _key(dataset: Dataset, spec: ImageSpec, view: str | None) -> str:
-    digest = hashlib.sha256(json.dumps([_VERSION, dataset.fingerprint, spec.pixels, view]).encode())
+def pixels_key(dataset: Dataset, spec: ImageSpec, view: str | None) -> str:
+    """Name the decoded pixels of a set.
+
+    Args:
+        dataset: The set.
+        spec: The form of the images.
+        view: Another picture of the records, `mask`, or None for the images.
+
+    Returns:
+        Hexadecimal digits, others if anything changed that pixels depend on.
+    """
+    digest = hashlib.sha256(json.dumps([VERSION, dataset.fingerprint, spec.pixels, view]).encode())
     if dataset.arrays is None:
         digest.update(dataset.times(view).tobytes())
     return digest.hexdigest()[:32]
@@ -268,7 +275,7 @@ def _digest(image: NDArray[Any]) -> bytes:
 def _facts(job: _Job, bad: Mapping[str, str]) -> dict[str, Any]:
     root = None if job.dataset.root is None else str(job.dataset.root.resolve())
     return {
-        "version": _VERSION,
+        "version": VERSION,
         "shape": list(job.shape),
         "dtype": str(job.dtype),
         "spec": job.spec.pixels,

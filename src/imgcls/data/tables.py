@@ -123,7 +123,7 @@ def _refuse_other_delimiter(path: Path, header: str) -> None:
 
 
 def read_lines(path: Path, *, encoding: str) -> list[str]:
-    """Read a text file with one entry a line.
+    """Read a text file with one label a line.
 
     Args:
         path: The file.
@@ -133,7 +133,7 @@ def read_lines(path: Path, *, encoding: str) -> list[str]:
         The lines without space around them; empty lines at the end are left out.
 
     Raises:
-        DataError: if the file is missing or no text.
+        DataError: if the file is missing or no text, or a line is empty.
     """
     try:
         content = path.read_text(encoding=encoding)
@@ -143,7 +143,15 @@ def read_lines(path: Path, *, encoding: str) -> list[str]:
         raise ConfigError(f"'encoding' must be one that Python knows, got {encoding!r}") from None
     except UnicodeError as error:
         raise DataError(f"'path' must name a text in {encoding}, got {str(path)!r}; {error}") from None
-    return [line.strip() for line in content.removeprefix("\ufeff").rstrip().split("\n")]
+    lines = [line.strip() for line in content.removeprefix("\ufeff").rstrip().split("\n")]
+    empty = [number for number, line in enumerate(lines, 1) if not line]
+    if empty:
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        raise DataError(
+            f"'path' must have a label in every line, got nothing in line {empty[0]}{more} of {str(path)!r}; "
+            "write it there: the number of a line names its image"
+        )
+    return lines
 
 
 def to_pandas(frame: Any) -> pd.DataFrame:

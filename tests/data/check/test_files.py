@@ -60,6 +60,26 @@ def test_unreadable_files_are_errors_and_stop_nothing(folder: Path) -> None:
     assert report.num_compared == 10
 
 
+def test_views_and_masks_that_cannot_be_read_are_errors_too(tmp_path: Path, texture: Texture) -> None:
+    for folder in ("a", "b", "flat", "mask"):
+        (tmp_path / folder).mkdir()
+    for seed in range(4):
+        for place in ("ab"[seed % 2], "flat", "mask"):
+            _write(tmp_path / place / f"{seed}.png", texture(seed))
+    (tmp_path / "flat" / "2.png").write_bytes(b"no image")
+    _write(tmp_path / "mask" / "1.png", texture(1)[:50])
+    views = {"flat": "flat/<stem>.png"}
+    data = Dataset.from_names(tmp_path, pattern="^(?P<label>[ab])/", views=views, mask="mask/<stem>.png")
+    report = check(data)
+    found = report.problems[report.problems["severity"] == "error"]
+    assert found["id"].tolist() == ["a/2.png", "b/1.png"]
+    assert found["kind"].tolist() == ["unreadable", "unreadable"]
+    assert found["detail"].iloc[0].startswith("view 'flat': image ")
+    assert "mask: mask " in found["detail"].iloc[1]
+    assert "must have the size of its image" in found["detail"].iloc[1]
+    assert report.files["readable"].all()
+
+
 def test_a_set_without_a_readable_file_is_checked(folder: Path) -> None:
     data = Dataset.from_folder(folder)
     for file in folder.rglob("*.png"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from collections.abc import Callable
@@ -9,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.check import page
 from imgcls.data.check.checking import check
 from imgcls.data.check.embedding import flat_map
+from imgcls.data.check.pictures import map_picture
 from imgcls.data.dataset import Dataset
 
 Texture = Callable[..., NDArray[np.uint8]]
@@ -116,7 +120,39 @@ def test_embeddings_are_drawn_and_seeded(data: Dataset, tmp_path: Path, method: 
     assert again.map is not None
     assert report.map.shape == (10, 2)
     assert np.array_equal(report.map, again.map)
-    assert "Map of the embeddings" in report.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    text = report.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<img class="map" src="data:image/png;base64,' in text
+
+
+def test_pairs_that_a_network_finds_alike_do_not_crowd_out_duplicates(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "_PAIRS", 2)
+    monkeypatch.setattr(page, "_ALIKE", 1)
+    report = check(data, embeddings=np.ones((10, 3)))
+    text = report.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    duplicates, alike = text.split('<h2 id="alike">')
+    assert "2 of 2 pairs" in duplicates
+    assert "<figcaption>exact, similarity 1.00" in duplicates
+    assert f"1 of {(report.pairs['kind'] == 'embedding').sum()} pairs" in alike
+    assert "<figcaption>embedding, cosine 1.00" in alike
+
+
+def test_groups_that_may_be_one_are_shown_by_what_they_share(texture: Texture, tmp_path: Path) -> None:
+    images = np.stack([texture(seed) for seed in (0, 1, 2, 3, 1)])
+    report = check(Dataset.from_arrays(images, list("aabba"), groups=["x", "x", "y", "z", "z"]))
+    text = report.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = re.findall(r'src="([^"]*)"', text.split('<h2 id="groups">')[1].split("<h2")[0])
+    assert len(shown) == 2
+    assert shown[0] == shown[1]
+
+
+def test_rare_classes_are_drawn_above_frequent_ones() -> None:
+    data = Dataset.from_arrays(np.zeros((51, 4, 4), np.uint8), ["a"] + ["b"] * 50)
+    drawn = base64.b64decode(map_picture(data, np.zeros((51, 2))).partition(",")[2])
+    pixels = np.asarray(Image.open(io.BytesIO(drawn)).convert("RGB")).reshape(-1, 3)
+    # 0.7 of the blue of the first class on the orange of the second
+    assert (np.abs(pixels - [98, 121, 129]).max(axis=1) < 12).any()
 
 
 def test_pca_keeps_what_varies_most() -> None:

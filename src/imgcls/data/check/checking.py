@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -28,6 +28,7 @@ from imgcls.data.check.leaks import clusters_of, group_problems, missing_groups,
 from imgcls.data.check.problems import Problem, table
 from imgcls.data.check.report import CheckReport
 from imgcls.data.check.scan import Scan, scan
+from imgcls.data.check.views import view_problems
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 
@@ -42,6 +43,7 @@ class _Evidence:
     dataset: Dataset
     sides: dict[str, NDArray[np.str_]]
     seen: Scan
+    views: list[Problem]
     groups: list[NDArray[np.int64]]
     near: Near | None
     pairs: Pairs
@@ -130,11 +132,20 @@ def _gathered(
         pairs = pairs.join(found.pairs)
     if vectors is not None:
         pairs = pairs.join(look_alikes(vectors, found, pairs))
-    return _Evidence(dataset=dataset, sides=sides_of(dataset, folds), seen=seen, groups=groups, near=found, pairs=pairs)
+    return _Evidence(
+        dataset=dataset,
+        sides=sides_of(dataset, folds),
+        seen=seen,
+        views=view_problems(dataset, seen),
+        groups=groups,
+        near=found,
+        pairs=pairs,
+    )
 
 
 def _judged(evidence: _Evidence, listed: pd.DataFrame, unsaid: list[tuple[str, ...]]) -> Iterator[Problem]:
     yield from file_problems(evidence.seen.files)
+    yield from evidence.views
     yield from pair_problems(evidence.dataset, evidence.pairs, listed)
     yield from group_problems(evidence.dataset, evidence.sides)
     yield from _unsaid(evidence, unsaid)
@@ -144,7 +155,7 @@ def _judged(evidence: _Evidence, listed: pd.DataFrame, unsaid: list[tuple[str, .
 
 def _unsaid(evidence: _Evidence, unsaid: list[tuple[str, ...]]) -> Iterator[Problem]:
     for names in unsaid:
-        detail = f"{len(names)} groups share images and may be one: {listing(names)}"
+        detail = f"{len(names)} groups share images and may be one{_also(names)}"
         yield Problem(severity="warning", kind="missing group", id=names[0], other=names[1], detail=detail)
     if evidence.dataset.groups is None and len(evidence.proven):
         clusters = clusters_of(evidence.proven.first, evidence.proven.second, len(evidence.dataset))
@@ -153,10 +164,15 @@ def _unsaid(evidence: _Evidence, unsaid: list[tuple[str, ...]]) -> Iterator[Prob
         yield Problem(severity="warning", kind="no groups", detail=detail)
 
 
+# A finding names its first two anyway.
+def _also(names: Sequence[str]) -> str:
+    return f", also {listing(names[2:], limit=5)}" if len(names) > 2 else ""
+
+
 def _copied(evidence: _Evidence) -> Iterator[Problem]:
     for group in evidence.groups:
         names = evidence.dataset.ids[group].tolist()
-        detail = f"{len(names)} records with the same pixels: {listing(names, limit=5)}"
+        detail = f"{len(names)} records with the same pixels{_also(names)}"
         yield Problem(severity="note", kind="duplicate", id=names[0], other=names[1], detail=detail)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Content", "write_page"]
 
-#: What is shown at most: rows of a kind, pairs, clusters of groups, odd files, classes, images of a class.
-_ROWS, _PAIRS, _CLUSTERS, _FILES, _CLASSES, _SAMPLES = 50, 36, 12, 24, 20, 8
+#: What is shown at most: rows of a kind, pairs, pairs alike to a network, clusters of groups, odd files, classes with
+#: pictures, images of a class, rows of the table of classes.
+_ROWS, _PAIRS, _ALIKE, _CLUSTERS, _FILES, _CLASSES, _SAMPLES, _TABLE = 50, 36, 12, 12, 24, 20, 8, 100
 
 #: Groups of a cluster that are shown.
 _GROUPS = 6
 
 #: What each kind of finding means and what to do.
 _MEANING = {
-    "unreadable": "The file cannot be decoded. Repair it or take it out: training would stop at it.",
+    "unreadable": "The image, its mask or a view cannot be decoded. Repair it or take it out: training would stop.",
     "not finite": "A pixel is not a number or infinite. Repair the file or take it out: training would stop at it.",
     "no end": "The file may be half written, and the rest of the picture made up by the decoder. Look at it.",
     "exact duplicate across": "The same picture trains and tests, so the test flatters. Keep one of them.",
@@ -97,9 +99,11 @@ def write_page(path: Path, content: Content) -> None:
         content: What it shows.
     """
     dataset, places = content.dataset, {name: place for place, name in enumerate(content.dataset.ids.tolist())}
-    pairs, samples = _chosen_pairs(content.pairs), _samples(dataset)
-    clusters, odd = _clusters(dataset, content.missing_groups), _odd(content.problems, places)
-    shown = [*(place for row in pairs for place in (places[row["a"]], places[row["b"]]))]
+    hints = content.pairs["kind"] == "embedding"
+    proven, hinted = content.pairs[~hints], content.pairs[hints]
+    pairs, alike, samples = _worst(proven)[:_PAIRS], _worst(hinted)[:_ALIKE], _samples(dataset)
+    clusters, odd = _clusters(dataset, content.missing_groups, proven), _odd(content.problems, places)
+    shown = [place for row in (*pairs, *alike) for place in (places[row["a"]], places[row["b"]])]
     shown += [place for _, members in (*samples, *clusters) for place, _ in members] + [place for place, _ in odd]
     write_text(
         path,
@@ -109,11 +113,15 @@ def write_page(path: Path, content: Content) -> None:
             verdict=_verdict(content),
             findings=list(_findings(content.problems)),
             pairs=pairs,
+            num_pairs=len(proven),
+            alike=alike,
+            num_alike=len(hinted),
             places=places,
             clusters=clusters,
             odd=odd,
             num_odd=int(content.problems["kind"].isin(_ODD).sum()),
             samples=samples,
+            classes=_class_table(content.classes),
             pictures=pictures(dataset, shown),
             map=None if content.map is None else map_picture(dataset, content.map),
         ),
@@ -124,7 +132,9 @@ def _template() -> Template:
     from jinja2 import Environment
 
     text = resources.files("imgcls.data.check").joinpath("page.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["parts"] = lambda path: re.split(r"(?<=[/_])", path)
+    return environment.from_string(text)
 
 
 def _verdict(content: Content) -> list[str]:
@@ -159,12 +169,18 @@ def _findings(problems: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 # First what does harm: on two sides, with two labels, in two groups; of those the least similar, which may be wrong.
-def _chosen_pairs(pairs: pd.DataFrame) -> list[dict[str, Any]]:
+def _worst(pairs: pd.DataFrame) -> list[dict[str, Any]]:
     judged = pairs.assign(inside=pairs["across"] == "", apart=pairs["same_group"].eq(False))
     rows = judged.sort_values(
         ["inside", "same_label", "apart", "similarity"], ascending=[True, True, False, True], kind="stable"
     )
     return [{str(name): value for name, value in row.items()} for row in rows.head(_PAIRS).to_dict("records")]
+
+
+def _class_table(classes: pd.DataFrame) -> pd.DataFrame:
+    shown = classes.head(_TABLE).assign(share=[f"{share:.1%}" for share in classes["share"].head(_TABLE)])
+    shown = shown if shown["unreadable"].any() else shown.drop(columns="unreadable")
+    return shown.astype(object).where(shown.notna(), "")
 
 
 def _samples(dataset: Dataset) -> list[tuple[str, list[tuple[int, str]]]]:
@@ -178,15 +194,19 @@ def _samples(dataset: Dataset) -> list[tuple[str, list[tuple[int, str]]]]:
     return found
 
 
-def _clusters(dataset: Dataset, clusters: Sequence[Sequence[str]]) -> list[tuple[str, list[tuple[int, str]]]]:
+# Of each group a picture that is in another one too.
+def _clusters(
+    dataset: Dataset, clusters: Sequence[Sequence[str]], proven: pd.DataFrame
+) -> list[tuple[str, list[tuple[int, str]]]]:
     if dataset.groups is None:
         return []
+    tied = set(proven[["a", "b"]][proven["same_group"].eq(False)].to_numpy().ravel())
+    of_group = {str(dataset.groups[place]): place for place, name in enumerate(dataset.ids.tolist()) if name in tied}
     found = []
     for names in clusters[:_CLUSTERS]:
-        first = [int(np.flatnonzero(dataset.groups == name)[0]) for name in names[:_GROUPS]]
-        more = f" and {len(names) - _GROUPS} more" if len(names) > _GROUPS else ""
-        members = list(zip(first, names, strict=False))
-        found.append((f"{len(names)} groups: {', '.join(names[:_GROUPS])}{more}", members))
+        more = f", of which {_GROUPS} are shown" if len(names) > _GROUPS else ""
+        members = [(of_group[name], name) for name in names[:_GROUPS]]
+        found.append((f"{len(names)} groups{more}", members))
     return found
 
 

@@ -77,7 +77,8 @@ def map_picture(dataset: Dataset, points: NDArray[np.float64]) -> str:
     for place, name in enumerate(dict.fromkeys([*dataset.classes, *labels.tolist()])):
         x, y = points[labels == name].T
         color = f"C{place}" if place < _COLORS else "0.7"
-        drawn = axis.scatter(x, y, s=8, color=color, linewidths=0, alpha=0.7)
+        # Small classes lie above large ones, which would hide them.
+        drawn = axis.scatter(x, y, s=8, color=color, linewidths=0, alpha=0.7, zorder=3 - len(x) / len(points))
         if place < _COLORS:
             drawn.set_label(name.lstrip("_") or "no label")
     axis.set(xticks=[], yticks=[])

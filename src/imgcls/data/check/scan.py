@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import attrs
 import numpy as np
@@ -19,7 +20,9 @@ from imgcls.data.headers import form_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SIDE", "Scan", "eight_bits", "scan"]
+__all__ = ["SIDE", "Scan", "each", "eight_bits", "scan"]
+
+Found = TypeVar("Found")
 
 #: What the last bytes of a whole file have in them.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
@@ -85,14 +88,28 @@ def scan(dataset: Dataset) -> Scan:
         thumbs[position] = _thumb(image)
         return attrs.evolve(_facts(image, kind), ends=ends), _digest(image)
 
+    facts, digests = zip(*each(range(len(dataset)), work, "Looking at images"), strict=True)
+    return Scan(files=_table(dataset, facts), digests=np.array(digests), thumbs=thumbs)
+
+
+def each(positions: Sequence[int], work: Callable[[int], Found], title: str) -> list[Found]:
+    """Do something for each record in parallel threads, with a progress bar.
+
+    Args:
+        positions: The records.
+        work: What is done for a position.
+        title: What the bar says.
+
+    Returns:
+        The results in order.
+    """
     found = []
     # Decoding releases the interpreter's lock, so threads share the work.
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("Looking at images", len(dataset)) as advance:
-        for item in pool.map(work, range(len(dataset))):
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(title, len(positions)) as advance:
+        for item in pool.map(work, positions):
             found.append(item)
             advance(1)
-    facts, digests = zip(*found, strict=True)
-    return Scan(files=_table(dataset, facts), digests=np.array(digests), thumbs=thumbs)
+    return found
 
 
 def _table(dataset: Dataset, facts: tuple[_Facts, ...]) -> pd.DataFrame:
