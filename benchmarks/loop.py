@@ -33,7 +33,8 @@ from imgcls.runtime.batches import Batches
 from imgcls.runtime.device import Runtime
 from imgcls.runtime.sources import Resident
 from imgcls.training import loop
-from imgcls.training.optim import AdamW, Constant
+from imgcls.training.optimizers import AdamW
+from imgcls.training.schedules import Constant
 
 SIZE = 64
 

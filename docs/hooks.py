@@ -1,11 +1,22 @@
-"""Tables in the pages are made from the JSON files of real runs when the site is built."""
+"""Tables in the pages are made from the JSON files of real runs when the site is built; so are contact sheets."""
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from mkdocs.structure.files import File, Files
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_image
+
+from imgcls.augment.augment import to_augment
+from imgcls.augment.presets import PRESETS
+from imgcls.augment.preview import contact_sheet
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -21,6 +32,32 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         The page with its tables.
     """
     return re.sub(r"<!-- table: (\w+) -->", lambda match: _table(match.group(1)), markdown)
+
+
+def on_files(files: Files, *, config: Any, **_: Any) -> Files:
+    """Add the contact sheets of the page on augmentation, `augmentation/PRESET.png`.
+
+    Args:
+        files: The files of the site.
+        config: The configuration of the site.
+        **_: What else mkdocs says.
+
+    Returns:
+        The files with the sheets.
+    """
+    images = _photographs()
+    for name in PRESETS:
+        content = io.BytesIO()
+        contact_sheet(images, to_augment(name), titles=["china", "flower", "digit"], draws=7).save(content, "PNG")
+        files.append(File.generated(config, f"augmentation/{name}.png", content=content.getvalue()))
+    return files
+
+
+# The two photographs inside scikit-learn, and one of its handwritten digits, as colour images of one size.
+def _photographs() -> NDArray[np.uint8]:
+    digit = np.repeat((load_digits().images[15] * (255 / 16)).astype(np.uint8)[..., None], 3, axis=2)
+    pictures = [load_sample_image("china.jpg")[20:420, 60:460], load_sample_image("flower.jpg")[10:410, 120:520], digit]
+    return np.stack([np.asarray(Image.fromarray(picture).resize((224, 224))) for picture in pictures])
 
 
 def _table(name: str) -> str:

@@ -13,6 +13,9 @@ import pytest
 from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub's client is imported
+os.environ["DO_NOT_TRACK"] = os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # as well
+os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_SILENT"] = "true"
 
 hypothesis.settings.register_profile("imgcls", deadline=None, derandomize=True, database=None, max_examples=25)
 hypothesis.settings.load_profile("imgcls")

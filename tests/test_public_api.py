@@ -34,6 +34,7 @@ NAMES = [
     "Splitter",
     "Stage",
     "Threshold",
+    "Tracker",
     "Trainer",
     "__version__",
     "backbones",
@@ -45,6 +46,7 @@ NAMES = [
     "search_backends",
     "splitters",
     "tile",
+    "trackers",
 ]
 
 #: Libraries that take long to load, or that not every part needs.

@@ -15,6 +15,7 @@ from imgcls.core.errors import ConfigError, DataError, RunError
 from imgcls.core.folders import read_json, sha256, write_json
 from imgcls.evaluation.evaluate import COLUMNS
 from imgcls.evaluation.thresholds import RULES
+from imgcls.runtime.checkpoints import load_checkpoint
 from imgcls.testing import blobs, write_image_folder
 from imgcls.training.monitor import MONITORS
 
@@ -26,7 +27,7 @@ def trained(data: Dataset, out: Path, **changes: Any) -> Run:
         "backbone": {"name": "small-cnn", "base": 4, "depth": 2},
         "image": {"size": 8, "channels": 1},
         "splitter": {"name": "stratified-group-kfold", "k": 3},
-        "stages": [{"epochs": 2, "lr": 0.01}],
+        "stages": [{"epochs": 2, "lr": 0.03}],
         "batch_size": 8,
         "decision": "sensitivity>=0.9",
         "device": "cpu",
@@ -64,10 +65,10 @@ def copy(run: Run, tmp_path: Path) -> Path:
 
 def test_the_folder_holds_what_the_design_names(run: Run) -> None:
     names = {path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*")}
-    each = ("history.csv", "predictions_val.npz", "checkpoints/best/checkpoint.json")
+    each = ("history.csv", "predictions_val.npz", "balance.json", "checkpoints/best", "checkpoints/last")
     assert names >= {
         *("config.yaml", "environment.json", "manifest.csv", "splits.json", "model.json", "predictions_test.npz"),
-        *("evaluation.json", "thresholds.json", "metrics.csv", "hard_errors.csv", "run.json"),
+        *("evaluation.json", "thresholds.json", "metrics.csv", "hard_errors.csv", "run.json", "events.csv", "logs"),
         *(f"fold_{number}/{name}" for number in range(3) for name in each),
     }
     assert not [name for name in names if ".tmp" in name]
@@ -75,6 +76,7 @@ def test_the_folder_holds_what_the_design_names(run: Run) -> None:
 
 def test_run_json_is_written_last_and_has_every_checksum(run: Run) -> None:
     files = [path for path in run.folder.rglob("*") if path.is_file() and path.name not in {"run.json", ".lock"}]
+    files = [path for path in files if "logs" not in path.parts]
     assert max(file.stat().st_mtime_ns for file in files) <= (run.folder / "run.json").stat().st_mtime_ns
     saved = read_json(run.folder / "run.json")
     sums = {file.relative_to(run.folder).as_posix(): sha256(file) for file in files if file.suffix != ".safetensors"}
@@ -104,13 +106,14 @@ def test_the_environment_names_versions_runtime_and_seed(run: Run) -> None:
 def test_the_history_has_every_epoch_of_every_fold(run: Run) -> None:
     table = run.history
     assert table[["fold", "epoch"]].to_numpy().tolist() == [[fold, epoch] for fold in range(3) for epoch in range(2)]
-    wanted = ["epoch", "stage", "lr", "train_loss", *(f"val_{name}" for name in MONITORS), "seconds", "best", "fold"]
+    train = [f"train_{name}" for name in MONITORS]  # the first of them is the loss
+    wanted = ["epoch", "stage", "step", "lr", *train, *(f"val_{name}" for name in MONITORS), "seconds", "best", "fold"]
     assert list(table.columns) == wanted
 
 
 def test_the_kept_epoch_is_the_one_whose_numbers_validation_has(run: Run) -> None:
     for number in range(3):
-        kept = read_json(run.folder / f"fold_{number}/checkpoints/best/checkpoint.json")
+        kept = load_checkpoint(run.folder / f"fold_{number}/checkpoints/best").facts
         history = run.history.query("fold == @number")
         assert kept["epoch"] == history[history["best"] == 1]["epoch"].max()
         val = run.predictions("val")

@@ -15,10 +15,10 @@ from PIL import Image
 
 from imgcls import Dataset, Run, Trainer, embed, load_run
 from imgcls.core.errors import ConfigError, DecodeError
-from imgcls.core.folders import read_json
 from imgcls.data.spec import ImageSpec
 from imgcls.inference.predictor import normalised
 from imgcls.runtime.batches import Batches, normalisation
+from imgcls.runtime.checkpoints import load_checkpoint
 from imgcls.runtime.device import Runtime
 from imgcls.runtime.sources import open_source, statistics
 from imgcls.testing import blobs, write_image_folder
@@ -77,7 +77,7 @@ def opened(table: Path, **changes: Any) -> Dataset:
 def test_a_view_trains_and_the_images_themselves_validate(table: Path, fitted: Callable[..., Run]) -> None:
     data = opened(table)
     run = fitted(data, train_view="flat", image={"size": 8, "channels": 1, "mean": "dataset", "std": "dataset"})
-    facts = read_json(run.folder / "fold_0/checkpoints/best/checkpoint.json")
+    facts = load_checkpoint(run.folder / "fold_0/checkpoints/best").facts
     spec = ImageSpec(size=8, channels=1)
     expected = statistics(open_source(data, spec, view="flat"), run.folds[0].train)
     assert (tuple(facts["mean"]), tuple(facts["std"])) == expected
@@ -286,9 +286,3 @@ def test_deep_runs_are_explained(fitted: Callable[..., Run], method: str) -> Non
     run = fitted(blobs(size=8), image={"size": 8, "channels": 1, "bits": 16})
     assert len(run.explain(method, limit=2)) == 2
     assert len(list((run.folder / "attributions").rglob("*.png"))) == 2
-
-
-def test_repeated_folds_are_refused_by_a_run() -> None:
-    splitter = {"name": "repeated", "splitter": {"name": "stratified-group-kfold", "k": 2}, "times": 2}
-    with pytest.raises(ConfigError, match="'splitter' must use each record once in a run, got 2 repeats"):
-        Trainer(blobs(size=8), **{**SMALL, "splitter": splitter}).folds()

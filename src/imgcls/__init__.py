@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from imgcls.searcher import Searcher as Searcher
     from imgcls.splitting.base import Splitter as Splitter
     from imgcls.splitting.base import splitters as splitters
+    from imgcls.tracking.base import Tracker as Tracker
+    from imgcls.tracking.base import trackers as trackers
     from imgcls.trainer import Trainer as Trainer
     from imgcls.training.stages import EarlyStopping as EarlyStopping
     from imgcls.training.stages import Stage as Stage
@@ -78,6 +80,7 @@ _PLACES = {
     "Splitter": "splitting.base",
     "Stage": "training.stages",
     "Threshold": "evaluation.thresholds",
+    "Tracker": "tracking.base",
     "Trainer": "trainer",
     "backbones": "models.base",
     "embed": "runtime.embedding",
@@ -88,6 +91,7 @@ _PLACES = {
     "search_backends": "search.base",
     "splitters": "splitting.base",
     "tile": "data.tiling",
+    "trackers": "tracking.base",
 }
 
 __all__ = ["__version__", *_PLACES]  # noqa: PLE0604 (the names are words)

@@ -14,7 +14,10 @@ from imgcls.core.errors import ConfigError, ImgclsError
 
 __all__ = ["main"]
 
+_CONFIGS = {".yaml", ".yml"}
+
 cache = typer.Typer(help="The decoded images that are kept on disk.", no_args_is_help=True)
+backbones = typer.Typer(help="The networks there are, their blocks and where they can be cut.", no_args_is_help=True)
 app = typer.Typer(
     name="imgcls",
     help="Image classification for small, imbalanced, grouped image sets that must be trusted.",
@@ -31,6 +34,7 @@ def _show_version(wanted: bool) -> None:
 
 
 app.add_typer(cache, name="cache")
+app.add_typer(backbones, name="backbones")
 
 
 @app.callback()
@@ -107,6 +111,40 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("augment-preview")
+def augment_preview(
+    data: Annotated[
+        Path, typer.Argument(help="A folder of class folders, a CSV or npz file, or a YAML configuration.")
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Options of the reader, such as group=patient.")] = None,
+    *,
+    augment: Annotated[
+        str | None, typer.Option(help="A preset, or YAML; without it that of the configuration.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A PNG file.")] = Path("sheet.png"),
+    records: Annotated[int, typer.Option(help="How many images, of each class in turn.")] = 6,
+    draws: Annotated[int, typer.Option(help="How many draws of each.")] = 8,
+    seed: Annotated[int, typer.Option(help="Chooses images and draws.")] = 42,
+) -> None:
+    """Draw images beside what augmentation makes of them, to be looked at.
+
+    Example: imgcls augment-preview chest_xray/ --augment medium --out sheet.png
+    """
+    from imgcls.augment.augment import to_augment
+    from imgcls.augment.preview import preview
+    from imgcls.core.config import build, from_yaml
+    from imgcls.data.spec import ImageSpec
+
+    options = from_yaml(_text(data), source=str(data)) if data.suffix.lower() in _CONFIGS else {}
+    opened = _data(data, dict(map(_change, overrides or ())))
+    spec = options.get("augment") if augment is None else from_yaml(augment, source="--augment")
+    if spec is None:
+        raise ConfigError("'--augment' must be given where no configuration has 'augment'; try '--augment medium'")
+    image = build(ImageSpec, options.get("image", {}), path="image")
+    preview(opened, to_augment(spec), image=image, records=records, draws=draws, seed=seed).save(out, "PNG")
+    print(f"Sheet: {out.resolve()}")
+
+
 @cache.command("list")
 def list_cache() -> None:
     """List what is kept, with its size and when it was used last.
@@ -142,6 +180,40 @@ def prune_cache(
     print(f"Deleted {len(deleted)}, {sum(entry.size for entry in deleted) / 2**20:.1f} MiB.")
     if left:
         print(f"Left {len(left)} that a process is building.")
+
+
+@backbones.command("list")
+def list_backbones(
+    pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern such as 'resnet*'.")] = "*",
+) -> None:
+    """List backbones by name: plugins, models of timm and of torchvision.
+
+    Example: imgcls backbones list 'convnext_*'
+    """
+    from imgcls.models.catalogue import known_backbones
+
+    found = known_backbones(pattern)
+    for name in found:
+        print(name)
+    print(f"{len(found)} backbones", file=sys.stderr)
+
+
+@backbones.command("show")
+def show_backbone(
+    name: Annotated[str, typer.Argument(help="The backbone.")],
+    *,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 224,
+    channels: Annotated[int, typer.Option(help="1 or 3.")] = 3,
+    depth: Annotated[int, typer.Option(help="List modules this many levels deep.")] = 0,
+    cut: Annotated[str | None, typer.Option(help="Show what is left behind a cut.")] = None,
+) -> None:
+    """Show a backbone's blocks, cuts and layers; no weights are downloaded.
+
+    Example: imgcls backbones show resnet18 --size 160
+    """
+    from imgcls.models.catalogue import show
+
+    show(name, size=size, channels=channels, depth=depth, cut=cut)
 
 
 @app.command()
@@ -213,7 +285,7 @@ def explain(
 def _data(path: Path, options: dict[str, Any]) -> imgcls.Dataset:
     from imgcls.core.config import from_yaml, replace
 
-    if path.suffix.lower() in {".yaml", ".yml"}:
+    if path.suffix.lower() in _CONFIGS:
         loaded = from_yaml(_text(path), source=str(path))
         if not isinstance(loaded, dict) or not isinstance(loaded.get("data"), dict):
             raise ConfigError(f"{str(path)!r} must hold 'data', with 'from' and the options of that reader")

@@ -2,119 +2,44 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
 import attrs
 import numpy as np
 
+from imgcls.augment.augment import Augment, Policies, to_augment
 from imgcls.balancing.balancer import Balancer
 from imgcls.core import config, options
-from imgcls.core.dumping import dump, spec_of
-from imgcls.core.environment import environment
-from imgcls.core.errors import ConfigError, DataError, RunError, SplitError, nearest
-from imgcls.core.folders import hold, reserved, write_json, write_text
-from imgcls.core.progress import say
+from imgcls.core.dumping import dump
+from imgcls.core.errors import ConfigError, DataError, nearest
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.data.spec import ImageSpec
-from imgcls.evaluation.results import conclude
 from imgcls.evaluation.thresholds import parse_rule
-from imgcls.inference.saved import SavedModel
-from imgcls.models.base import Backbone, Classifier, backbones
+from imgcls.fitting import fit_run
+from imgcls.models.base import Backbone, backbones
 from imgcls.models.head import Head
-from imgcls.run import Run, finish_run, load_run
-from imgcls.runtime.batches import Batches
-from imgcls.runtime.device import PRECISIONS, Runtime, choose_runtime, pick_device
-from imgcls.runtime.sources import MODES, Source, open_source, resolved
-from imgcls.splitting.base import Splitter, splitters
-from imgcls.splitting.kfold import StratifiedGroupKFold, StratifiedKFold
-from imgcls.splitting.plan import plan_readable
-from imgcls.training.fold import FoldResult, Recipe, train_fold, write_skipped
-from imgcls.training.loop import EpochEnd
+from imgcls.preparing import divide
+from imgcls.run import Run
+from imgcls.runtime.device import PRECISIONS
+from imgcls.runtime.sources import MODES
+from imgcls.splitting.base import Splitter
+from imgcls.tracking.base import Tracker, to_trackers
+from imgcls.training import fields
+from imgcls.training.averaging import Ema
+from imgcls.training.events import EpochEnd, StepEnd
 from imgcls.training.losses import num_outputs
-from imgcls.training.monitor import monitor_direction
-from imgcls.training.optim import AdamW, OneCycle, Optimizer, Schedule, to_optimizer, to_schedule
-from imgcls.training.stages import EarlyStopping, Stage
+from imgcls.training.optimizers import AdamW, Optimizer, to_optimizer
+from imgcls.training.planning import records_of
+from imgcls.training.schedules import OneCycle, Schedule, to_schedule
+from imgcls.training.stages import EarlyStopping, FullStage, NonFinite, Snapshots, Stage
 
 __all__ = ["Trainer"]
 
-#: Metrics that are defined where a class has no record.
-_OF_ALL_RECORDS = frozenset({"loss", "accuracy"})
-
 #: Options of readers that are paths.
 _PATHS = frozenset({"root", "path"})
-
-#: How many images the measurement of device and precision uses.
-_PROBE = 8
-
-
-def _backbone(spec: Any) -> Backbone:
-    return backbones.create(spec)
-
-
-def _splitter(spec: Any) -> Splitter | None:
-    return None if spec == "auto" or spec is None else splitters.create(spec)
-
-
-def _head(value: Any) -> Any:
-    return config.nested(Head, value, path="head")
-
-
-def _balancer(value: Any) -> Any:
-    return config.nested(Balancer, value, path="balancer")
-
-
-def _image(value: Any) -> Any:
-    return config.nested(ImageSpec, value, path="image")
-
-
-def _stages(value: Any) -> Any:
-    return config.nested_list(Stage, value, path="stages")
-
-
-def _early_stopping(value: Any) -> Any:
-    return config.nested(EarlyStopping, value, path="early_stopping")
-
-
-def _test(_: Any, __: Any, value: Any) -> None:
-    share = isinstance(value, float) and 0 < value < 1
-    if not (value is None or share or isinstance(value, Dataset) or value in ("auto", "predefined")):
-        raise options.rejected("test", "be 'auto', 'predefined', None, a share between 0 and 1 or a Dataset", value)
-
-
-def _monitor(_: Any, __: Any, value: Any) -> None:
-    if value is not None:
-        monitor_direction(value)
-
-
-def _decision(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None:
-        options.instance(str, int, float)(_, field, value)
-        parse_rule(value, name=field.name)
-
-
-def _workers(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
-    if value != "auto":
-        options.count(1)(_, field, value)
-
-
-def _functions(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
-    if not isinstance(value, tuple) or not all(map(callable, value)):
-        raise options.rejected(field.name, "be a list of functions", value)
-
-
-# Checkpoint and thresholds are chosen on validation records; without both classes that would fail after the training.
-def _refuse_blind(folds: Folds, data: Dataset) -> None:
-    for number, fold in enumerate(folds):
-        missing = set(range(len(data.classes))) - set(data.labels[fold.val].tolist())
-        if missing:
-            raise SplitError(
-                f"fold {number} must validate on every class, got none of {data.classes[missing.pop()]!r}; use fewer "
-                "folds, a larger 'val', another seed, or name other validation records"
-            )
 
 
 @final
@@ -138,6 +63,8 @@ class Trainer:
             set has groups, else `stratified-kfold`.
         balancer: What is done about classes of different size.
         image: The form of the images.
+        augment: What happens to training images: the name of a preset, a list of transforms, or one of both for
+            each class.
         stages: One after the other.
         optimizer: For stages that name none.
         schedule: For stages that name none.
@@ -149,7 +76,25 @@ class Trainer:
         batch_size: Records a step.
         seed: The seed of everything.
         out: The run's folder; None takes the next free one below `runs`.
-        callbacks: Functions that are called with each `EpochEnd`.
+        callbacks: Functions that are called with each `StepEnd` and each `EpochEnd`.
+        init_from: A run, its folder, or that of one checkpoint, whose weights training begins with. Of
+            the same set, each fold takes a model that its test records did not train.
+        accumulate: In how many parts a batch goes through the network, whose gradients add up; a batch then needs
+            that much less memory.
+        clip_grad: The largest norm of the gradient; None does not clip it.
+        ema: The moving average of the weights that is validated and kept instead of them; None keeps them.
+        average: How many of the best checkpoints are averaged at most, as long as that makes validation no worse; 1
+            keeps the best one.
+        nonfinite: What is done about a loss that is not finite.
+        validate_every: Steps between validations within an epoch; None validates after each epoch alone.
+        checkpoint_every: Steps between checkpoints within an epoch; None saves after each epoch.
+        snapshots: Which epochs' weights are kept beside the best and the last; None keeps none.
+        fold_seeds: The seed of the training of each fold; None derives them from `seed`.
+        max_time: Seconds that the training of all folds may take; each has an equal share, and ends after the epoch
+            in which it is spent.
+        cache_features: Whether the features of a frozen backbone are computed once and kept on disk, where each record
+            has only so many pictures: without augmentation, or with `views` of a stage.
+        trackers: What hears of the training beside the run's own `events.csv`: `"tensorboard"`, `"mlflow"`, specs ...
         train_view: Another picture of the records, of `data.views`, to train on, such as one
             without background; validation and test see the images themselves.
         store: Where decoded images come from: `"disk"`, each decoded once; `"stream"`, decoded
@@ -163,43 +108,71 @@ class Trainer:
     """
 
     data: Dataset = attrs.field(kw_only=False, validator=options.instance(Dataset), repr=False)
-    backbone: Backbone = attrs.field(factory=lambda: backbones.create("resnet18"), converter=_backbone)
-    head: Head = attrs.field(factory=Head, converter=_head, validator=options.instance(Head))
-    test: str | float | Dataset | None = attrs.field(default="auto", validator=_test)
-    splitter: Splitter | None = attrs.field(default=None, converter=_splitter)
+    backbone: Backbone = attrs.field(factory=lambda: backbones.create("resnet18"), converter=fields.to_backbone)
+    head: Head = attrs.field(factory=Head, converter=fields.to_head, validator=options.instance(Head))
+    test: str | float | Dataset | None = attrs.field(default="auto", validator=fields.is_test)
+    splitter: Splitter | None = attrs.field(default=None, converter=fields.to_splitter)
     balancer: Balancer = attrs.field(
         factory=Balancer,
-        converter=_balancer,
+        converter=fields.to_balancer,
         validator=options.instance(Balancer),
     )
     image: ImageSpec = attrs.field(
         factory=ImageSpec,
-        converter=_image,
+        converter=fields.to_image,
         validator=options.instance(ImageSpec),
+    )
+    augment: Augment | Policies = attrs.field(
+        factory=Augment, converter=to_augment, validator=options.instance(Augment, Policies)
     )
     stages: tuple[Stage, ...] = attrs.field(
         default=(Stage(epochs=2, train="head", lr=3e-3), Stage(epochs=8, train="all", lr=3e-4)),
-        converter=_stages,
+        converter=fields.to_stages,
         validator=options.several(Stage),
     )
     optimizer: Optimizer = attrs.field(factory=AdamW, converter=to_optimizer, validator=options.instance(Optimizer))
     schedule: Schedule = attrs.field(factory=OneCycle, converter=to_schedule, validator=options.instance(Schedule))
-    monitor: str | None = attrs.field(default=None, validator=[options.optional(options.instance(str)), _monitor])
+    monitor: str | None = attrs.field(
+        default=None, validator=[options.optional(options.instance(str)), fields.is_monitor]
+    )
     early_stopping: EarlyStopping | None = attrs.field(
         default=None,
-        converter=_early_stopping,
+        converter=fields.to_early_stopping,
         validator=options.optional(options.instance(EarlyStopping)),
     )
-    decision: str | float | None = attrs.field(default=None, validator=_decision)
+    decision: str | float | None = attrs.field(default=None, validator=fields.is_decision)
     batch_size: int = attrs.field(default=32, validator=options.count(2))
     seed: int = attrs.field(default=42, validator=options.seed())
     out: str | Path | None = attrs.field(default=None, validator=options.optional(options.instance(str, Path)))
-    callbacks: tuple[Callable[[EpochEnd], Any], ...] = attrs.field(
-        default=(), converter=options.texts, validator=_functions
+    callbacks: tuple[Callable[[StepEnd | EpochEnd], Any], ...] = attrs.field(
+        default=(), converter=options.texts, validator=fields.are_functions
     )
+    init_from: str | None = attrs.field(default=None, converter=fields.to_init)
+    accumulate: int = attrs.field(default=1, validator=options.count(1))
+    clip_grad: float | None = attrs.field(default=None, validator=options.optional(options.number(0, above=True)))
+    ema: Ema | None = attrs.field(
+        default=None, converter=fields.to_ema, validator=options.optional(options.instance(Ema))
+    )
+    average: int = attrs.field(default=1, validator=options.count(1))
+    nonfinite: NonFinite = attrs.field(
+        factory=NonFinite,
+        converter=fields.to_nonfinite,
+        validator=options.instance(NonFinite),
+    )
+    validate_every: int | None = attrs.field(default=None, validator=options.optional(options.count(1)))
+    checkpoint_every: int | None = attrs.field(default=None, validator=options.optional(options.count(1)))
+    snapshots: Snapshots | None = attrs.field(
+        default=None,
+        converter=fields.to_snapshots,
+        validator=options.optional(options.instance(Snapshots)),
+    )
+    fold_seeds: tuple[int, ...] | None = attrs.field(default=None, converter=options.texts, validator=fields.are_seeds)
+    max_time: float | None = attrs.field(default=None, validator=options.optional(options.number(0, above=True)))
+    cache_features: bool = attrs.field(default=True, validator=options.instance(bool))
+    trackers: tuple[Tracker, ...] = attrs.field(default=(), converter=to_trackers)
     train_view: str | None = attrs.field(default=None, validator=options.optional(options.instance(str)))
     store: str = attrs.field(default="auto", validator=options.choice(*MODES))
-    workers: int | str = attrs.field(default="auto", validator=_workers)
+    workers: int | str = attrs.field(default="auto", validator=fields.is_workers)
     on_bad: str = attrs.field(default="raise", validator=options.choice("raise", "skip"))
     device: str = attrs.field(default="auto", validator=options.instance(str))
     precision: str = attrs.field(default="auto", validator=options.choice(*PRECISIONS))
@@ -217,12 +190,46 @@ class Trainer:
             for name in present:
                 if not self.data.weights[self.data.labels == self.data.classes.index(name)].any():
                     raise DataError(f"'weight' must be above 0 for some record of each class, got none of {name!r}")
-        if self.balancer.loss == "bce" and len(self.data.classes) != 2:
-            raise ConfigError("'balancer.loss' must be 'cross-entropy' for more than two classes, got 'bce'")
         if self.decision is not None and self.data.positive is None:
             raise ConfigError(f"'decision' must be left out for more than two classes, got {self.decision!r}")
-        with config.at("balancer"):  # names of classes are checked before training
-            self.balancer.weights(self.data.labels, self.data.classes)
+        self._check_stages()
+
+    # Names of classes, groups and sizes are checked before training.
+    def _check_stages(self) -> None:
+        records = records_of(self.data, np.arange(len(self.data)))
+        for number, full in enumerate(self.full_stages):
+            with config.at("balancer" if full.stage.balancer is None else f"stages.{number}.balancer"):
+                full.balancer.check(records, batch_size=self.batch_size)
+            with config.at(f"stages.{number}"):
+                full.augmenter(self.data.classes)
+                full.schedule.check_warmup(full.stage.warmup or 0)
+        losses = {num_outputs(full.balancer.loss, len(self.data.classes)) for full in self.full_stages}
+        if len(losses) > 1:
+            raise ConfigError("'stages' must all have losses on one logit or all on one a class, got both")
+
+    @property
+    def full_stages(self) -> tuple[FullStage, ...]:
+        """The stages with what they take from the Trainer."""
+        return tuple(map(self._full, self.stages))
+
+    # What a stage leaves open is the Trainer's.
+    def _full(self, stage: Stage) -> FullStage:
+        return FullStage(
+            stage=stage,
+            optimizer=stage.optimizer or self.optimizer,
+            schedule=stage.schedule or self.schedule,
+            augment=self.augment if stage.augment is None else stage.augment,
+            balancer=stage.balancer or self.balancer,
+        )
+
+    @property
+    def rule(self) -> str | None:
+        """The rule of the threshold that decides; None for more than two classes."""
+        return (
+            None
+            if self.data.positive is None
+            else parse_rule("max_f1" if self.decision is None else self.decision).name
+        )
 
     @property
     def monitored(self) -> str:
@@ -275,144 +282,25 @@ class Trainer:
             SplitError: if the set cannot be divided so, or a class has no record to validate
                 though thresholds or the monitored metric need it.
         """
-        return self._folds(())
+        return divide(self)
 
-    def _folds(self, bad: Collection[int]) -> Folds:
-        grouped = self.data.groups is not None
-        splitter = self.splitter or (StratifiedGroupKFold() if grouped else StratifiedKFold())
-        folds = plan_readable(self.data, bad, splitter, test=self.test, seed=self.seed)
-        if folds.num_repeats > 1:  # pooled, each record would count once a repeat
-            raise ConfigError(
-                f"'splitter' must use each record once in a run, got {folds.num_repeats} repeats; train one run a seed"
-            )
-        if self.data.positive is not None or self.monitored not in _OF_ALL_RECORDS:
-            _refuse_blind(folds, self.data)
-        return folds
-
-    def fit(self) -> Run:
+    def fit(self, *, resume: str = "auto") -> Run:
         """Train every fold, predict what it did not see, and evaluate.
+
+        SIGINT and SIGTERM end it after the current step with a checkpoint and exit code 75; the
+        same command goes on from there, and so it does after a crash, from the last checkpoint.
+        The weights are then the same to the last bit as without the interruption. Processes
+        that `torchrun` started train together, each on its share of every batch.
+
+        Args:
+            resume: What to do if `out` holds a run with the same options: `"auto"` continues an
+                unfinished one and opens a finished one, `"never"` refuses both.
 
         Returns:
             The finished run.
 
         Raises:
             ImgclsError: if data, options or training are at fault; the message says how.
+            Interrupted: if a signal came.
         """
-        started = time.time()
-        folds = self.folds()  # what is wrong with them is said before anything is decoded
-        with reserved(self.out) as folder:
-            recipe, model = self._prepare()
-            folds = self._folds(recipe.bad) if recipe.bad else folds
-            with hold(folder / ".lock", timeout=0):
-                self._begin(folder, folds, model, recipe)
-                results = [
-                    train_fold(recipe, fold, number, folder / f"fold_{number}", label=f"Fold {number + 1}/{len(folds)}")
-                    for number, fold in enumerate(folds)
-                ]
-                facts = {"seconds": round(time.time() - started, 1), "skipped": recipe.skipped}
-                self._finish(folder, results, fixed=self._fixed(folds), facts=facts)
-        test = self.test if isinstance(self.test, Dataset) else None
-        return load_run(folder, data=self.data, test=test, backbone=self.backbone)
-
-    # Everything that can fail for want of weights, memory or readable images fails here, before training.
-    def _prepare(self) -> tuple[Recipe, SavedModel]:
-        probe = self._build(self.seed)
-        own = attrs.evolve(self.image, mean=probe.facts.mean, std=probe.facts.std)
-        spec = self.image if self.image.mean is not None else own
-        source = self._open(self.data, spec)
-        seen = np.setdiff1d(np.arange(len(self.data)), list(source.bad))[: min(_PROBE, self.batch_size)]
-        first = Runtime(device=pick_device(self.device))
-        batches = Batches.over(source, first, spec=resolved(spec, source, seen))
-        runtime = choose_runtime(probe, batches.images(seen).cpu(), device=self.device, precision=self.precision)
-        return self._recipe(source, spec, runtime), self._model(spec)
-
-    def _open(self, data: Dataset, spec: ImageSpec, view: str | None = None) -> Source:
-        workers = None if isinstance(self.workers, str) else self.workers
-        return open_source(data, spec, view=view, mode=self.store, on_bad=self.on_bad, workers=workers)
-
-    def _build(self, seed: int) -> Classifier:
-        return self.backbone.build(
-            num_outputs(self.balancer.loss, len(self.data.classes)),
-            in_channels=self.image.channels,
-            image_size=self.image.size,
-            head=self.head,
-            seed=seed,
-        )
-
-    def _recipe(self, source: Source, spec: ImageSpec, runtime: Runtime) -> Recipe:
-        # Which class is positive is said by the set that trains, not by the numbers of the test set.
-        test = attrs.evolve(self.test, positive=self.data.positive) if isinstance(self.test, Dataset) else None
-        source = source.to(runtime.device)
-        viewed = None if self.train_view is None else self._open(self.data, spec, self.train_view)
-        return Recipe(
-            dataset=self.data,
-            source=source,
-            train_source=source if viewed is None else viewed.to(runtime.device),
-            test=None if test is None else (test, self._open(test, spec).to(runtime.device)),
-            spec=spec,
-            runtime=runtime,
-            build=self._build,
-            balancer=self.balancer,
-            stages=self.stages,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            monitor=self.monitored,
-            early_stopping=self.early_stopping,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            callbacks=self.callbacks,
-        )
-
-    def _model(self, spec: ImageSpec) -> SavedModel:
-        return SavedModel(
-            backbone=spec_of(self.backbone),
-            head=self.head,
-            image=spec,
-            num_outputs=num_outputs(self.balancer.loss, len(self.data.classes)),
-            classes=self.data.classes,
-            positive=self.data.positive,
-            decision="".join(self._rules()),
-        )
-
-    # The rule that decides; none for more than two classes.
-    def _rules(self) -> list[str]:
-        rule = "max_f1" if self.decision is None else self.decision
-        return [] if self.data.positive is None else [parse_rule(rule).name]
-
-    # With one fold, or one test set for all folds, every model predicts the same test records.
-    def _fixed(self, folds: Folds) -> bool:
-        return isinstance(self.test, Dataset) or all(np.array_equal(fold.test, folds[0].test) for fold in folds)
-
-    def _begin(self, folder: Path, folds: Folds, model: SavedModel, recipe: Recipe) -> None:
-        if self.data.positive is not None and not self.data.positive_given:
-            say(f"Positive class: {self.data.positive} (the rarer one; name another with 'positive')")
-        if self.splitter is None and self.data.splits is not None and np.any(self.data.splits == "val"):
-            say("The set's own validation records join the folds (splitter 'predefined' keeps them apart)")
-        if "name" not in model.backbone:
-            say("The backbone is not declared by any distribution: to open this run again, give it to 'load_run'")
-        if (folder / "config.yaml").exists():  # of another process, while this one prepared
-            raise RunError(f"'out' must be a new or empty folder, got {str(folder)!r}; choose another name")
-        write_text(folder / "config.yaml", config.to_yaml(self.to_config()))
-        runtime = attrs.asdict(recipe.runtime)
-        write_json(folder / "environment.json", {**environment(), "runtime": runtime, "seed": self.seed})
-        write_text(folder / "manifest.csv", self.data.frame.to_csv(index=False))
-        folds.save(folder / "splits.json", self.data)
-        model.save(folder / "model.json")
-        if recipe.skipped:
-            write_skipped(folder / "skipped.csv", recipe)
-
-    def _finish(self, folder: Path, results: list[FoldResult], *, fixed: bool, facts: Mapping[str, Any]) -> None:
-        tests = [result.test for result in results if result.test is not None]
-        conclude(folder, [result.val for result in results], tests, fixed=fixed, rules=self._rules(), seed=self.seed)
-        finish_run(
-            folder,
-            num_folds=len(results),
-            fingerprint=self.data.fingerprint,
-            test_fingerprint=self.test.fingerprint if isinstance(self.test, Dataset) else None,
-            root=self.data.root,
-            positive_given=self.data.positive_given,
-            mask_threshold=self.data.mask_threshold,
-            monitor=self.monitored,
-            objective=[result.best.val[self.monitored] for result in results],
-            **facts,
-        )
+        return fit_run(self, resume=resume)

@@ -13,7 +13,7 @@ from imgcls.augment.augmenter import Augmenter, augmenter
 from imgcls.augment.base import Leaf, Transform, plan
 from imgcls.augment.groups import KINDS, OneOf
 from imgcls.augment.mixing import CutMix, MixUp
-from imgcls.augment.table import Rows, table
+from imgcls.augment.table import Rows, repeated, table
 from imgcls.core.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,6 +138,34 @@ def test_groups_may_stand_in_groups() -> None:
     assert shares == pytest.approx([0.25, 0.25, 0.5], abs=0.02)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("side", [28, 120])
+def test_no_bit_depends_on_the_size_of_the_batch(preset: str, side: int) -> None:
+    images = torch.rand(64, 3, side, side, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(epoch(preset, images, 8), epoch(preset, images, 64))
+
+
+def test_no_bit_depends_on_the_number_of_threads() -> None:
+    images = torch.rand(12, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    alone = epoch("strong", images, 12)
+    try:
+        torch.set_num_threads(2)
+        assert torch.equal(epoch("strong", images, 12), alone)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(("dtype", "levels"), [(torch.uint8, 255), (torch.uint16, 65535)])
+def test_images_may_come_as_bytes_and_leave_normalised(dtype: torch.dtype, levels: int) -> None:
+    raw = (pictures(6) * levels).to(dtype)
+    own, rows = bound("medium"), Rows.span(0, 6, seed=0, epoch=0)
+    wanted, _ = own.apply(raw.float() / levels, rows)
+    found, _ = own.apply(raw, rows, finish=lambda part: part.mul_(2), layout=torch.channels_last)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, wanted * 2)
+
+
 def test_two_views_of_the_same_rows_move_alike() -> None:
     images, rows, own = pictures(6), Rows.span(0, 6, seed=0, epoch=0), bound(["rotate", "elastic"])
     both, _ = own.apply(images, rows)
@@ -163,6 +191,25 @@ def test_policies_need_labels_and_know_their_classes() -> None:
         own.apply(pictures(2), Rows.span(0, 2, seed=0, epoch=0))
     with pytest.raises(ConfigError, match=r"'augment.frey' must be 'default' or a class; did you mean 'fray'\?"):
         bound({"default": "none", "frey": "light"})
+
+
+def test_repeated_draws_get_their_own_augmentation_whatever_their_class() -> None:
+    half, double = ([{"name": "brightness", "factor": [value] * 2, "p": 1}] for value in (0.5, 0.25))
+    value = to_augment({"default": "none", "fray": half})
+    own = augmenter(value, classes=["good", "fray"], repeats=to_augment(double))
+    images, again = pictures(4), repeated(np.array([5, 2, 5, 2]))
+    rows = Rows.span(0, 4, seed=0, epoch=0, labels=np.array([0, 1, 0, 1]), repeated=again)
+    found, _ = own.apply(images, rows)
+    factors = torch.tensor([1, 0.5, 0.25, 0.25]).view(-1, 1, 1, 1)
+    torch.testing.assert_close(found, images * factors)
+    with pytest.raises(DataError, match="'repeated' must be given where repeated draws differ"):
+        own.apply(images, Rows.span(0, 4, seed=0, epoch=0, labels=np.array([0, 1, 0, 1])))
+
+
+@given(st.lists(st.integers(0, 5), max_size=30))
+def test_draws_are_repeated_where_their_record_came_before(draws: list[int]) -> None:
+    wanted = [record in draws[:number] for number, record in enumerate(draws)]
+    assert repeated(np.array(draws, np.int64)).tolist() == wanted
 
 
 def test_mixup_mixes_images_and_targets_by_the_same_share() -> None:
@@ -202,8 +249,8 @@ def test_a_batch_of_one_is_mixed_with_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("images", "count", "masks", "message"),
     [
-        (torch.zeros(2, 4, 5, 5), 2, None, "'images' must be float32 of shape"),
-        (torch.zeros(2, 3, 5, 5, dtype=torch.uint8), 2, None, "'images' must be float32 of shape"),
+        (torch.zeros(2, 4, 5, 5), 2, None, "'images' must be float32, uint8 or uint16 of shape"),
+        (torch.zeros(2, 3, 5, 5, dtype=torch.int16), 2, None, "'images' must be float32, uint8 or uint16 of shape"),
         (torch.zeros(2, 3, 5, 5), 3, None, "'rows' must be 2, one an image, got 3"),
         (torch.zeros(2, 3, 5, 5), 2, torch.zeros(2, 5, 6), r"'masks' must have shape \(2, 5, 5\)"),
     ],

@@ -28,7 +28,7 @@ def step(transform: Any, parameters: Tensor) -> Step:
 
 
 def moved(images: Tensor, *steps: Step) -> Tensor:
-    return warp(images, None, steps, fill="zeros")[0]
+    return warp(images, None, steps, compose(steps, (images.shape[2], images.shape[3]), len(images)), fill="zeros")[0]
 
 
 def affine(images: Tensor, **changes: Any) -> Tensor:
@@ -100,6 +100,14 @@ def test_a_window_is_enlarged_to_the_whole_image() -> None:
     found = moved(ramp, step(window, torch.tensor([[0.25, 0.0, 0.25, 0.75]])))
     inner = ramp / 2 + 0.25 + torch.tensor([-0.05, 0.05]).view(1, 2, 1, 1)  # half as wide, 5 pixels off the centre
     torch.testing.assert_close(found, inner, atol=TOLERANCE, rtol=0)
+
+
+def test_a_window_is_that_of_torchvision_but_for_its_rim(images: Tensor) -> None:
+    window = RandomResizedCrop(area=0.25, ratio=1, p=1)
+    found = moved(images, step(window, torch.tensor([[0.25, 0.0, 0.5, 1.0]] * 4)))
+    wanted = reference.resized_crop(images, 10, 7, 10, 14, list(SIZE), antialias=False)
+    inner = (..., slice(1, -1), slice(1, -1))  # torchvision repeats the rim of the window, which has neighbours here
+    torch.testing.assert_close(found[inner], wanted[inner], atol=TOLERANCE, rtol=0)
 
 
 def test_several_transforms_are_one_resampling_with_the_product_of_matrices(images: Tensor) -> None:

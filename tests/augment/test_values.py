@@ -98,7 +98,7 @@ def test_median_blur_takes_the_median(images: Tensor, size: int) -> None:
 
 def test_emboss_adds_the_slope_to_the_lower_right(images: Tensor) -> None:
     found = Emboss().change(images, torch.tensor([[0.4, 0.5]] * 4).double())
-    kernel = np.eye(1, 9, 4).reshape(3, 3) + 0.4 * 1.5 * np.array([[-1, -1, 0], [-1, 0, 1], [0, 1, 1]])
+    kernel = np.eye(1, 9, 4).reshape(3, 3) + 0.4 * np.array([[-1.5, -0.5, 0], [-0.5, 0, 0.5], [0, 0.5, 1.5]])
     wanted = ndimage.correlate(images.double().numpy(), kernel[None, None], mode="mirror").clip(0, 1)
     torch.testing.assert_close(found, torch.from_numpy(wanted).float(), atol=TOLERANCE, rtol=0)
 
@@ -141,6 +141,7 @@ def test_noise_has_its_deviation_and_depends_on_its_key() -> None:
     images = torch.full((3, 3, 64, 64), 0.5)
     found = GaussianNoise().change(images, torch.tensor([[0.05, 1], [0.1, 2], [0.05, 1]]).double())
     assert torch.equal(found[0], found[2])
+    assert torch.equal(GaussianNoise().change(images[1:2], torch.tensor([[0.1, 2]]).double()), found[1:2])
     deviations = (found - 0.5).std((1, 2, 3))
     torch.testing.assert_close(deviations, torch.tensor([0.05, 0.1, 0.05]), rtol=0.03, atol=0)
     correlation = torch.corrcoef(found[:2].flatten(1))[0, 1]
@@ -157,6 +158,12 @@ def test_erasing_covers_a_rectangle_of_its_area_with_the_mean(images: Tensor) ->
     assert (Erasing(value=0.25).change(images, parameters)[0, :, 10:, :14] == 0.25).all()
 
 
+def test_erasing_is_that_of_torchvision(images: Tensor) -> None:
+    found = Erasing(value=0.25).change(images, torch.tensor([[0.25, 0.0, 0.5, 0.0]] * 4).double())
+    wanted = reference.erase(images, 0, 7, 10, 14, torch.tensor(0.25))
+    assert torch.equal(found, wanted)
+
+
 def test_functions_of_the_user_get_bytes_and_a_generator_of_their_own(images: Tensor, apply: Any) -> None:
     def tint(image: np.ndarray[Any, np.dtype[np.uint8]], rng: np.random.Generator) -> Any:
         assert image.dtype == np.uint8
@@ -171,6 +178,6 @@ def test_functions_of_the_user_get_bytes_and_a_generator_of_their_own(images: Te
 
 def test_functions_that_change_the_shape_are_refused(images: Tensor, apply: Any) -> None:
     with pytest.raises(
-        DataError, match=r"'function' must return a uint8 array of shape \(20, 28, 3\), got uint8 \(10,"
+        DataError, match=r"'<lambda>' must return a uint8 array of shape \(20, 28, 3\), got uint8 \(10,"
     ):
         apply([PerSample(function=lambda image, _: image[::2])], images)

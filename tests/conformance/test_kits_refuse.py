@@ -1,7 +1,9 @@
 """The kits find what plugins do wrong: each broken plugin below breaks one rule."""
 
 import itertools
-from typing import Any
+import logging
+from pathlib import Path
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -24,8 +26,10 @@ from imgcls.testing import (
     check_sampler,
     check_search_backend,
     check_splitter,
+    check_tracker,
     write_image_folder,
 )
+from imgcls.tracking.base import Point, RunInfo, Tracker, Tracking
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -71,6 +75,19 @@ def test_a_good_sampler_passes() -> None:
 def test_a_broken_sampler_is_found(fault: str, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_sampler(Tuned(fault=fault))
+
+
+@attrs.frozen(kw_only=True)
+class Boastful(Sampler):
+    repeats: ClassVar[bool] = False
+
+    def _draw(self, records: Records, *, batch_size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        return rng.integers(len(records.labels), size=3 * len(records.labels))
+
+
+def test_a_sampler_that_repeats_unlike_it_says_is_found() -> None:
+    with pytest.raises(AssertionError, match="Boastful must draw no record twice in an epoch, or say"):
+        check_sampler(Boastful())
 
 
 def test_a_plugin_that_is_not_frozen_is_found() -> None:
@@ -257,6 +274,51 @@ def test_a_good_search_backend_passes() -> None:
 def test_a_broken_search_backend_is_found(fault: str, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_search_backend(Ladder(fault=fault))
+
+
+@attrs.frozen(kw_only=True)
+class Diary(Tracker):
+    fault: str = ""
+
+    def _start(self, run: RunInfo, identity: str) -> Tracking:
+        return DiarySession(fault=self.fault, identity=f"run {next(_calls)}" if self.fault == "forgets" else run.name)
+
+
+@attrs.define(kw_only=True, eq=False)
+class DiarySession(Tracking):
+    fault: str
+
+    def _log(self, point: Point) -> None:
+        if self.fault == "chance":
+            np.random.seed(0)  # noqa: NPY002
+        if self.fault == "plain names" and not all(key.replace("/", "_").isidentifier() for key in point.values):
+            raise ValueError("a name")
+
+    def _keep(self, path: Path, kind: str) -> None:
+        if self.fault == "root logger":
+            logging.getLogger().addHandler(logging.NullHandler())
+
+    def _finish(self, status: str) -> None:
+        pass
+
+
+def test_a_good_tracker_passes() -> None:
+    check_tracker(Diary())
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("forgets", "Diary must continue a run under its identity"),
+        ("chance", "Diary must leave the global random state of numpy alone"),
+        ("plain names", "Diary must take every point and file, got ValueError: a name"),
+        ("root logger", "Diary must leave sys.excepthook and the root logger as they were"),
+    ],
+)
+def test_a_broken_tracker_is_found(fault: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", list(logging.getLogger().handlers))
+    with pytest.raises(AssertionError, match=message):
+        check_tracker(Diary(fault=fault))
 
 
 # The sets

@@ -1,12 +1,20 @@
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imgcls import backbones, explainers, samplers, search_backends, splitters
+from imgcls import backbones, explainers, samplers, search_backends, splitters, trackers
 from imgcls.core.discovery import plugins
 from imgcls.core.plugins import Registry
-from imgcls.testing import check_backbone, check_explainer, check_sampler, check_search_backend, check_splitter
+from imgcls.testing import (
+    check_backbone,
+    check_explainer,
+    check_sampler,
+    check_search_backend,
+    check_splitter,
+    check_tracker,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -15,6 +23,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "small-cnn": {"base": 4, "depth": 3},
     "timm": {"model": "test_efficientnet", "pretrained": False},
     "torchvision": {"model": "shufflenet_v2_x0_5", "pretrained": False},
+    "wandb": {"mode": "offline", "model": True},
+    "comet": {"mode": "offline", "model": True},
 }
 
 
@@ -55,3 +65,12 @@ def test_search_backends_conform(spec: Mapping[str, Any]) -> None:
 @pytest.mark.parametrize("spec", registered(explainers))
 def test_explainers_conform(spec: Mapping[str, Any]) -> None:
     conforms(explainers, spec, check_explainer)
+
+
+@pytest.mark.parametrize("spec", registered(trackers))
+def test_trackers_conform(spec: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = trackers.get(spec["name"]).package
+    if package:
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)  # where MLflow keeps its database if nothing else is said
+    conforms(trackers, spec, check_tracker)

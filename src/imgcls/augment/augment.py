@@ -110,8 +110,8 @@ def to_augment(value: Any) -> Any:
 
     Args:
         value: None (nothing happens), the name of a preset, a list of transforms, a mapping
-            with `transforms` and `fill`, one with `default` and names of classes, or an Augment
-            or Policies.
+            with `transforms` and `fill`, one with `default` and names of classes, a transform (ours,
+            of torchvision v2 or of albumentations), a function of (image, rng), an Augment or Policies.
 
     Returns:
         An Augment, or Policies.
@@ -137,6 +137,8 @@ def _to_single(value: Any) -> Augment:
         return value
     if isinstance(value, Mapping):
         return Augment(transforms=[value]) if "name" in value else config.build(Augment, value, path="")
+    if isinstance(value, Transform) or callable(value):
+        return Augment(transforms=[value])
     if value is None or isinstance(value, str | Sequence):
         return Augment(transforms=() if value is None else value)
     raise ConfigError(f"an augmentation must be a preset, a list or a mapping, got {value!r}")

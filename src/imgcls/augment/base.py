@@ -192,6 +192,17 @@ class Step:
     active: Tensor
     parameters: Tensor
 
+    def within(self, part: slice) -> Step:
+        """Look at a part of the batch.
+
+        Args:
+            part: Which images.
+
+        Returns:
+            The step of these.
+        """
+        return Step(transform=self.transform, active=self.active[part], parameters=self.parameters[part])
+
     def drawn(self) -> tuple[Tensor, Tensor]:
         """Leave out the images that it does not happen to.
 

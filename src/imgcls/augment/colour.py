@@ -58,7 +58,7 @@ class Contrast(Intensity):
 
     def _change(self, images: Tensor, parameters: Tensor, /) -> Tensor:
         (factor,) = spread(parameters, images)
-        mean = _grey(images).mean((1, 2, 3), keepdim=True)
+        mean = _grey(images.mean((2, 3), keepdim=True))
         return mean + factor * (images - mean)
 
 

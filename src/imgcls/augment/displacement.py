@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from imgcls.augment.base import Displacement, Size
 from imgcls.augment.filters import smooth
-from imgcls.augment.noise import generators
+from imgcls.augment.hashing import uniform
 from imgcls.augment.ranges import SEED, Range, chance, interval, pair, symmetric
 from imgcls.core import options
 
@@ -53,9 +53,8 @@ class Elastic(Displacement):
         return (self.alpha, SEED)
 
     def _field(self, parameters: Tensor, size: Size, device: torch.device, /) -> Tensor:
-        noise = [torch.rand(2, *size, generator=own, device=device) for own in generators(parameters[:, 1], device)]
-        sigmas = torch.full((len(noise),), self.sigma)
-        smoothed = smooth(torch.stack(noise) * 2 - 1, sigmas, self.sigma)
+        noise = uniform(parameters[:, 1], (2, *size), device)
+        smoothed = smooth(noise * 2 - 1, torch.full((len(noise),), self.sigma), self.sigma)
         alpha = parameters[:, 0].to(smoothed).view(-1, 1, 1, 1)
         return (alpha * smoothed).permute(0, 2, 3, 1)
 

@@ -18,21 +18,26 @@ from imgcls.core import options
 __all__ = ["Emboss", "GaussianBlur", "MedianBlur", "MotionBlur", "Sharpen", "convolve", "gaussian_kernels", "smooth"]
 
 
+# A sum over the places of the kernel is faster than conv2d where each image has a kernel of its own, and equal bit by
+# bit whatever the batch.
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each image with a kernel of its own; the image goes on as in a mirror.
 
     Args:
         images: Images (B, C, H, W).
-        kernels: Kernels (B, h, w), h and w odd and below 2 H and 2 W.
+        kernels: Kernels (B, h, w), on the CPU, h and w odd and below 2 H and 2 W.
 
     Returns:
         Images (B, C, H, W).
     """
-    (count, channels, *size), (high, wide) = images.shape, kernels.shape[1:]
+    (high, wide), (height, width) = kernels.shape[1:], images.shape[2:]
     padded = functional.pad(images, (wide // 2, wide // 2, high // 2, high // 2), mode="reflect")
-    weight = kernels.to(images).repeat_interleave(channels, dim=0).unsqueeze(1)
-    found = functional.conv2d(padded.flatten(0, 1).unsqueeze(0), weight, groups=count * channels)
-    return found.view(count, channels, *size)
+    weights = kernels.to(images)
+    found = torch.zeros_like(images)
+    for row, column in kernels.any(0).nonzero().tolist():
+        shifted = padded[..., row : row + height, column : column + width]
+        found.addcmul_(shifted, weights[:, row, column].view(-1, 1, 1, 1))
+    return found
 
 
 def gaussian_kernels(sigmas: Tensor, radius: int) -> Tensor:
@@ -178,7 +183,7 @@ class Sharpen(Intensity):
 @final
 @attrs.frozen(kw_only=True)
 class Emboss(Intensity):
-    """Makes a relief, lit from the upper left.
+    """Makes a relief, lit from the upper left, by the kernel of albumentations.
 
     Attributes:
         share: Share of the relief in the result; the rest is the image.
@@ -196,7 +201,7 @@ class Emboss(Intensity):
 
     def _change(self, images: Tensor, parameters: Tensor, /) -> Tensor:
         share, strength = parameters.view(-1, 2, 1, 1).unbind(1)
-        slope = torch.tensor([[-1, -1, 0], [-1, 0, 1], [0, 1, 1]], dtype=parameters.dtype)
-        middle = torch.zeros(3, 3, dtype=parameters.dtype)
-        middle[1, 1] = 1
-        return convolve(images, middle + share * (1 + strength) * slope)
+        slope = torch.tensor([[-1, -1, 0], [-1, 0, 1], [0, 1, 1]], dtype=torch.float64)
+        corners = torch.tensor([[-1, 0, 0], [0, 0, 0], [0, 0, 1]], dtype=torch.float64)
+        middle = torch.tensor([[0, 0, 0], [0, 1, 0], [0, 0, 0]], dtype=torch.float64)
+        return convolve(images, middle + share * (strength * slope + corners))

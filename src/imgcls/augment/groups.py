@@ -37,14 +37,22 @@ def to_transforms(value: Any) -> Any:
     """Make transforms from their specs.
 
     Args:
-        value: A list of names, specs and transforms; anything else is left for the validator.
+        value: A list of names, specs, transforms and functions of the user; anything else is left
+            for the validator.
 
     Returns:
         A tuple of transforms.
     """
     if not isinstance(value, Sequence) or isinstance(value, str):
         return value
-    return tuple(config.pick(KINDS, item, path=f"transforms.{number}") for number, item in enumerate(value))
+    return tuple(_to_transform(item, f"transforms.{number}") for number, item in enumerate(value))
+
+
+def _to_transform(item: Any, path: str) -> Any:
+    if callable(item) and not isinstance(item, type):
+        with config.at(path):
+            return PerSample(function=item)
+    return config.pick(KINDS, item, path=path)
 
 
 @final

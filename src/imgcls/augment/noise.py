@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, ClassVar, final
 
 import attrs
@@ -11,24 +10,11 @@ import torch
 from torch import Tensor
 
 from imgcls.augment.base import Intensity, spread
+from imgcls.augment.hashing import normal
 from imgcls.augment.ranges import SEED, UNIT, Range, chance, interval, pair
 from imgcls.core import options
 
-__all__ = ["Erasing", "GaussianNoise", "generators", "windows"]
-
-
-def generators(keys: Tensor, device: torch.device) -> Iterator[torch.Generator]:
-    """Make the generator of each image, for more numbers than a table can hold.
-
-    Args:
-        keys: Whole numbers, (B,).
-        device: Where the generators draw. Other kinds of devices draw other numbers.
-
-    Yields:
-        A generator for each image.
-    """
-    for key in keys.long().tolist():
-        yield torch.Generator(device).manual_seed(key)
+__all__ = ["Erasing", "GaussianNoise", "windows"]
 
 
 @final
@@ -50,9 +36,8 @@ class GaussianNoise(Intensity):
 
     # torchvision's gaussian_noise draws from the global state, one strength for a batch.
     def _change(self, images: Tensor, parameters: Tensor, /) -> Tensor:
-        shape, device = images.shape[1:], images.device
-        noise = [torch.randn(shape, generator=own, device=device) for own in generators(parameters[:, 1], device)]
-        return images + spread(parameters, images)[0] * torch.stack(noise)
+        noise = normal(parameters[:, 1], tuple(images.shape[1:]), images.device)
+        return images + spread(parameters, images)[0] * noise
 
 
 def windows(places: Tensor, images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar, final
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imgcls.augment.base import Intensity
+from imgcls.augment.foreign import as_function, name_of
 from imgcls.augment.ranges import SEED, Range, chance, interval, pair
 from imgcls.core import options
 from imgcls.core.errors import DataError
@@ -20,7 +22,6 @@ from imgcls.core.randomness import generator
 __all__ = ["Clahe", "Jpeg", "PerSample", "each_image", "from_bytes", "to_bytes"]
 
 Pixels = NDArray[Any]
-PerSampleFunction = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
 
 
 def each_image(images: Tensor, function: Callable[[Pixels, int], Pixels]) -> Tensor:
@@ -135,10 +136,12 @@ def _compressed(pixels: Pixels, quality: int) -> Pixels:
     return from_bytes(found.reshape(pixels.shape)[..., ::-1])
 
 
-def _check_callable(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
-    if not callable(value):
-        remedy = "a configuration cannot hold a function: give it in Python"
-        raise options.rejected(field.name, "be a function of (image, rng)", value, remedy)
+def _check_function(_: Any, _field: attrs.Attribute[Any], value: Any) -> None:
+    as_function(value)
+
+
+# Objects of other libraries keep state during a call, which threads must not share.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @final
@@ -150,29 +153,31 @@ class PerSample(Intensity):
 
     Attributes:
         function: From an image (H, W, C), uint8, and a generator of its own to an image of the
-            same shape and type. The generator depends on seed, epoch and draw alone.
+            same shape and type. The generator depends on seed, epoch and draw alone. Or a
+            transform of torchvision v2 or albumentations, which is seeded by that generator.
         p: The chance.
     """
 
     name: ClassVar[str] = "per-sample"
-    function: PerSampleFunction = attrs.field(validator=_check_callable)
+    function: Any = attrs.field(validator=_check_function)
     p: float = chance(1.0)
 
     def _ranges(self) -> tuple[Range, ...]:
         return (SEED, SEED)
 
     def _change(self, images: Tensor, parameters: Tensor, /) -> Tensor:
-        keys = parameters.long().tolist()
+        keys, function = parameters.long().tolist(), as_function(self.function)
 
         def changed(pixels: Pixels, number: int) -> Pixels:
-            return self._called(to_bytes(pixels), generator(0, "per-sample", *keys[number]))
+            image, rng = to_bytes(pixels), generator(0, "per-sample", *keys[number])
+            with _ONE_AT_A_TIME:
+                return from_bytes(self._checked(function(image, rng), image.shape))
 
         return each_image(images, changed)
 
-    def _called(self, image: NDArray[np.uint8], rng: np.random.Generator) -> Pixels:
-        shape = image.shape
-        found = self.function(image, rng)
+    def _checked(self, found: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         if not isinstance(found, np.ndarray) or found.shape != shape or found.dtype != np.uint8:
             got = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
-            raise DataError(f"'function' must return a uint8 array of shape {shape}, got {got}; keep shape and dtype")
-        return from_bytes(found)
+            name = name_of(self.function)
+            raise DataError(f"'{name}' must return a uint8 array of shape {shape}, got {got}; keep shape and type")
+        return found

@@ -48,9 +48,9 @@ _STRONG = (
     {"name": "gamma", "gamma": [0.6, 1.6], "p": 0.4},
     {"name": "saturation", "factor": 0.4, "p": 0.4},
     {"name": "hue", "shift": 0.05, "p": 0.3},
-    _NOISES,
     _BLURS,
     _RELIEFS,
+    _NOISES,  # last, as in a camera: noise that is blurred and then sharpened becomes streaks
     {"name": "erasing", "area": [0.02, 0.25], "p": 0.4},
 )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from imgcls.core import options
 from imgcls.core.randomness import derive_seed
 
-__all__ = ["Rows", "table"]
+__all__ = ["Rows", "repeated", "table"]
 
 _BLOCK = 4  # numbers of 64 bits that Philox makes from one value of its counter
 
@@ -46,6 +46,24 @@ def table(start: int, stop: int, *, columns: int, seed: int, epoch: int) -> Tens
     return torch.from_numpy((raw >> np.uint64(40)).astype(np.float32) * np.float32(2**-24))
 
 
+def repeated(draws: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find the draws whose record was drawn before in the epoch.
+
+    Args:
+        draws: Positions of the records in the order of the epoch, (M,).
+
+    Returns:
+        Whether each is a repeated draw, (M,).
+
+    Examples:
+        >>> repeated(np.array([5, 3, 5, 5])).tolist()
+        [False, False, True, True]
+    """
+    found = np.ones(len(draws), np.bool_)
+    found[np.unique(draws, return_index=True)[1]] = False
+    return found
+
+
 @final
 @attrs.frozen(kw_only=True, eq=False)
 class Rows:
@@ -56,6 +74,8 @@ class Rows:
         epoch: Which epoch, from 0.
         numbers: The draw of the epoch that each image is, (B,).
         labels: Class index of each image, (B,), which policies by class need, or None.
+        repeated: Whether each image is a repeated draw of its record, (B,), which augmentation of
+            repeated draws needs, or None.
     """
 
     seed: int = attrs.field(validator=options.seed())
@@ -63,14 +83,26 @@ class Rows:
     numbers: NDArray[np.int64] = attrs.field(converter=np.asarray)
     labels: NDArray[np.int64] | None = attrs.field(default=None, converter=attrs.converters.optional(np.asarray))
 
+    repeated: NDArray[np.bool_] | None = attrs.field(default=None, converter=attrs.converters.optional(np.asarray))
+
     def __attrs_post_init__(self) -> None:
         if self.numbers.ndim != 1 or (self.numbers < 0).any():
             raise options.rejected("numbers", "be a row of numbers of at least 0", self.numbers)
-        if self.labels is not None and self.labels.shape != self.numbers.shape:
-            raise options.rejected("labels", f"have shape {self.numbers.shape}", self.labels.shape)
+        for name, values in (("labels", self.labels), ("repeated", self.repeated)):
+            if values is not None and values.shape != self.numbers.shape:
+                raise options.rejected(name, f"have shape {self.numbers.shape}", values.shape)
 
     @classmethod
-    def span(cls, start: int, count: int, *, seed: int, epoch: int, labels: NDArray[np.int64] | None = None) -> Rows:
+    def span(
+        cls,
+        start: int,
+        count: int,
+        *,
+        seed: int,
+        epoch: int,
+        labels: NDArray[np.int64] | None = None,
+        repeated: NDArray[np.bool_] | None = None,
+    ) -> Rows:
         """Name consecutive draws, as the batches of an epoch are.
 
         Args:
@@ -79,11 +111,13 @@ class Rows:
             seed: The seed of the fold.
             epoch: Which epoch, from 0.
             labels: Class index of each, (count,), or None.
+            repeated: Whether each is a repeated draw, (count,), or None.
 
         Returns:
             The rows.
         """
-        return cls(seed=seed, epoch=epoch, numbers=np.arange(start, start + count), labels=labels)
+        numbers = np.arange(start, start + count)
+        return cls(seed=seed, epoch=epoch, numbers=numbers, labels=labels, repeated=repeated)
 
     def uniforms(self, columns: int) -> Tensor:
         """Look the rows up.

@@ -14,7 +14,9 @@ from imgcls.augment.displacement import centred
 __all__ = ["compose", "warp"]
 
 
-def warp(images: Tensor, masks: Tensor | None, steps: Sequence[Step], *, fill: str) -> tuple[Tensor, Tensor | None]:
+def warp(
+    images: Tensor, masks: Tensor | None, steps: Sequence[Step], matrices: Tensor, *, fill: str
+) -> tuple[Tensor, Tensor | None]:
     """Move the pixels of images and of their masks.
 
     Flips and quarter turns alone move whole pixels and are exact. What else there is for an
@@ -24,24 +26,23 @@ def warp(images: Tensor, masks: Tensor | None, steps: Sequence[Step], *, fill: s
         images: Images (B, C, H, W), float32.
         masks: Masks (B, H, W), or None. Shares (float) are read in between pixels, anything
             else at the nearest; outside they are 0.
-        steps: Geometric steps and displacements, in order.
+        steps: Steps in order; of these only displacements count.
+        matrices: Matrices (B, 3, 3) of all other geometry, from `compose`.
         fill: What images are outside: "zeros", "border" or "reflection".
 
     Returns:
         Images and masks; those that nothing happens to are equal bit by bit.
     """
     size = (images.shape[2], images.shape[3])
-    matrices = compose(steps, size, len(images))
     bends = [step for step in steps if isinstance(step.transform, Displacement)]
     read = ~_is_turn(matrices, size) | _any(bends, len(images))
     turns = torch.where(read.view(-1, 1, 1), torch.eye(3, dtype=torch.float64), matrices)
     images, masks = _turned(images, turns), None if masks is None else _turned(masks, turns)
     if not read.any():
         return images, masks
-    grid = _grid(matrices, bends, read, size, images.device)
-    rows = read.nonzero().squeeze(1).to(images.device)
-    images = images.index_copy(0, rows, _sampled(images[rows], grid, "bilinear", fill))
-    return images, None if masks is None else masks.index_copy(0, rows, _masks_sampled(masks[rows], grid))
+    grid = _grid(matrices[read], _bend(bends, read, size, images.device), size, images.device)
+    images = _where(read, images, lambda chosen: _sampled(chosen, grid, "bilinear", fill))
+    return images, None if masks is None else _where(read, masks, lambda chosen: _masks_sampled(chosen, grid))
 
 
 def compose(steps: Sequence[Step], size: Size, count: int) -> Tensor:
@@ -86,32 +87,47 @@ def _turned(pictures: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _where(chosen: Tensor, pictures: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    if chosen.all():
+        return function(pictures)
     if not chosen.any():
         return pictures
     rows = chosen.nonzero().squeeze(1).to(pictures.device)
-    return pictures.index_copy(0, rows, function(pictures[rows]))
+    return pictures.index_copy(0, rows, function(pictures.index_select(0, rows)))
 
 
-# Where each pixel of the images to be read comes from, (R, H, W, 2), from -1 to 1 as grid_sample wants it.
-def _grid(matrices: Tensor, bends: Sequence[Step], read: Tensor, size: Size, device: torch.device) -> Tensor:
-    places = _places(bends, read, size, device)
+# Where each pixel of the images to be read comes from, (R, H, W, 2), from -1 to 1 as grid_sample wants it. Sums and no
+# products of matrices, whose rounding depends on how many there are.
+def _grid(matrices: Tensor, bend: Tensor | None, size: Size, device: torch.device) -> Tensor:
     units = torch.tensor([2 / size[1], 2 / size[0], 1], dtype=torch.float64).view(3, 1)
-    scaled = (units * matrices[read]).to(device, torch.float32)
-    lines = places.flatten(1, 2)
-    points = torch.baddbmm(scaled[:, None, :2, 2], lines, scaled[:, :2, :2].mT)
+    entries = (units * matrices).float().to(device).view(-1, 3, 3, 1, 1)
+    x, y = centred(size, device).unbind(2)
+    if bend is None:
+        x, y = x[:1], y[:, :1]
+    else:
+        x, y = x + bend[..., 0], y + bend[..., 1]
+
+    def reckoned(row: int) -> tuple[Tensor, Tensor]:
+        return entries[:, row, 0] * x + entries[:, row, 2], entries[:, row, 1] * y
+
+    grid = torch.empty(len(matrices), *size, 2, device=device)
+    torch.add(*reckoned(0), out=grid[..., 0])
+    torch.add(*reckoned(1), out=grid[..., 1])
     if (matrices[:, 2, :2] != 0).any():
-        points = points / torch.baddbmm(scaled[:, None, 2:, 2], lines, scaled[:, 2:, :2].mT)
-    return points.view_as(places)
+        grid /= torch.add(*reckoned(2)).unsqueeze(-1)
+    return grid
 
 
-def _places(bends: Sequence[Step], read: Tensor, size: Size, device: torch.device) -> Tensor:
-    places = centred(size, device).repeat(int(read.sum()), 1, 1, 1)
+# How far curves shift the pixels of the images to be read, (R, H, W, 2).
+def _bend(bends: Sequence[Step], read: Tensor, size: Size, device: torch.device) -> Tensor | None:
+    if not bends:
+        return None
+    shifts = torch.zeros(int(read.sum()), *size, 2, device=device)
     number = read.cumsum(0) - 1
     for step in bends:
         if isinstance(step.transform, Displacement):
             index, parameters = step.drawn()
-            places.index_add_(0, number[index].to(device), step.transform.field(parameters, size, device))
-    return places
+            shifts.index_add_(0, number[index].to(device), step.transform.field(parameters, size, device))
+    return shifts
 
 
 def _sampled(pictures: Tensor, grid: Tensor, mode: str, fill: str) -> Tensor:

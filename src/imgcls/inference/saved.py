@@ -88,7 +88,7 @@ class SavedModel:
                 f"the backbone of {str(fold_folder.parent)!r} must be a registered plugin to be built again, got "
                 f"{self.backbone.get('opaque')}; declare it in the entry points of its distribution"
             )
-        state, facts = load_checkpoint(fold_folder / "checkpoints" / "best")
+        found = load_checkpoint(fold_folder / "checkpoints" / "best")
         model = (backbone or backbones.create(self.backbone)).build(
             self.num_outputs,
             in_channels=self.image.channels,
@@ -97,10 +97,10 @@ class SavedModel:
             initial=False,
         )
         try:
-            model.load_state_dict(state)
+            model.load_state_dict(found.weights)
         except RuntimeError as error:
             raise RunError(f"checkpoint of {str(fold_folder)!r} must fit its model; {error}") from None
         # Normalisation by the training records differs from fold to fold, so each model says how its images are.
-        mean, std = self.image.statistics or (facts["mean"], facts["std"])
+        mean, std = self.image.statistics or (found.facts["mean"], found.facts["std"])
         model.facts = attrs.evolve(model.facts, mean=tuple(mean), std=tuple(std))
         return model.eval()

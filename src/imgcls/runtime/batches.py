@@ -101,7 +101,7 @@ class Batches:
         Returns:
             Normalised images (B, C, H, W), float32, on the device.
         """
-        return self._ready(self.source.pixels(positions))
+        return self.ready(self.source.pixels(positions))
 
     def each(self, parts: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
         """Cut out one batch after the other; files are decoded some batches ahead.
@@ -113,9 +113,43 @@ class Batches:
             Normalised images (B, C, H, W), float32, on the device.
         """
         for raw in self.source.each(parts):
-            yield self._ready(raw)
+            yield self.ready(raw)
 
-    def _ready(self, raw: Tensor) -> Tensor:
+    def levels(self, raw: Tensor) -> Tensor:
+        """Turn pixels into images as augmentation changes them.
+
+        Args:
+            raw: Pixels (B, H, W, C) of the source.
+
+        Returns:
+            Images (B, C, H, W) from 0 to 1, float32, each channel a plane, on the device.
+        """
+        planes = raw.to(self.runtime.device).permute(0, 3, 1, 2)
+        return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(self.spec.levels)
+
+    def standardised(self, images: Tensor) -> Tensor:
+        """Normalise images from 0 to 1.
+
+        Args:
+            images: Images (B, C, H, W) from 0 to 1; they are overwritten.
+
+        Returns:
+            Normalised images (B, C, H, W), float32, in the memory layout of the runtime.
+        """
+        assert self.spec.statistics is not None
+        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in self.spec.statistics)
+        layout = torch.channels_last if self.runtime.channels_last else torch.contiguous_format
+        return images.sub_(mean).div_(std).contiguous(memory_format=layout)
+
+    def ready(self, raw: Tensor) -> Tensor:
+        """Turn pixels into what the network sees.
+
+        Args:
+            raw: Pixels (B, H, W, C) of the source.
+
+        Returns:
+            Normalised images (B, C, H, W), float32, on the device.
+        """
         moved = raw.to(self.runtime.device)
         return normalise(moved, self.scale, self.shift, channels_last=self.runtime.channels_last)
 

@@ -63,7 +63,7 @@ class Runtime:
         """
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         # torch's stubs lack the signature with a memory format.
-        return model.to(device=self.device, memory_format=layout)  # type: ignore[call-overload]
+        return model.to(device=self.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
     def exact(self) -> Runtime:
         """Give the same device with full precision, for numbers that are reported.

@@ -19,7 +19,7 @@ from imgcls.core.progress import say
 from imgcls.data.cache import free_room, in_words, store_folder
 from imgcls.data.dataset import Dataset
 from imgcls.data.spec import ImageSpec
-from imgcls.data.store import Store, find_bad, is_begun, open_store, store_bytes, unreadable
+from imgcls.data.store import Store, find_bad, is_begun, open_store, pixels_key, store_bytes, unreadable
 
 __all__ = ["MODES", "Resident", "Source", "Streamed", "open_source", "resolved", "statistics"]
 
@@ -44,6 +44,13 @@ class Source(Protocol):
     def bad(self) -> Mapping[int, str]:
         """Why images could not be read, by position."""
 
+    @property
+    def key(self) -> str:
+        """What names the pixels; empty where nothing does."""
+
+    def __len__(self) -> int:
+        """Count the records of the set."""
+
     def pixels(self, positions: NDArray[np.int64]) -> Tensor:
         """Give the pixels (B, H, W, C) of some records."""
 
@@ -63,11 +70,13 @@ class Resident:
         images: All images (N, H, W, C), uint8 or uint16; on the CPU a view of the file.
         spec: Their form.
         bad: Why images could not be read, by position.
+        key: What names the pixels; empty where nothing does.
     """
 
     images: Tensor
     spec: ImageSpec
     bad: Mapping[int, str]
+    key: str = ""
 
     @classmethod
     def over(cls, store: Store) -> Resident:
@@ -79,7 +88,10 @@ class Resident:
         Returns:
             The source, on the CPU.
         """
-        return cls(images=torch.from_numpy(store.images), spec=store.spec, bad=store.bad)
+        return cls(images=torch.from_numpy(store.images), spec=store.spec, bad=store.bad, key=store.folder.name)
+
+    def __len__(self) -> int:
+        return len(self.images)
 
     def pixels(self, positions: NDArray[np.int64]) -> Tensor:
         """Copy the pixels of some records.
@@ -130,6 +142,7 @@ class Streamed:
         view: Another picture of the records, or None.
         workers: How many threads decode.
         bad: Why images cannot be read, by position.
+        key: What names the pixels.
     """
 
     dataset: Dataset
@@ -137,6 +150,10 @@ class Streamed:
     view: str | None
     workers: int
     bad: Mapping[int, str]
+    key: str = ""
+
+    def __len__(self) -> int:
+        return len(self.dataset)
 
     def pixels(self, positions: NDArray[np.int64]) -> Tensor:
         """Decode some records.
@@ -220,7 +237,8 @@ def open_source(
         source = Resident.over(open_store(dataset, spec, view=view, on_bad=on_bad, workers=workers))
     else:
         bad = find_bad(dataset, spec, view=view, workers=workers) if on_bad == "skip" else {}
-        source = Streamed(dataset=dataset, spec=spec, view=view, workers=workers or os.cpu_count() or 1, bad=bad)
+        threads, key = workers or os.cpu_count() or 1, pixels_key(dataset, spec, view)
+        source = Streamed(dataset=dataset, spec=spec, view=view, workers=threads, bad=bad, key=key)
     if len(source.bad) == len(dataset):  # none is left to train on
         raise unreadable(source.bad, dataset)
     return source

@@ -17,6 +17,7 @@ from imgcls.testing.samplers import check_sampler
 from imgcls.testing.search import check_search_backend
 from imgcls.testing.sets import blobs, write_image_folder
 from imgcls.testing.splitters import check_splitter
+from imgcls.testing.trackers import check_tracker
 
 __all__ = [
     "blobs",
@@ -25,5 +26,6 @@ __all__ = [
     "check_sampler",
     "check_search_backend",
     "check_splitter",
+    "check_tracker",
     "write_image_folder",
 ]

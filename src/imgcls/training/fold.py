@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,80 +12,27 @@ import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from imgcls.balancing.balancer import Balancer
-from imgcls.balancing.base import Records
-from imgcls.core.folders import write_text
+from imgcls.core.folders import read_json, write_json, write_text
 from imgcls.core.progress import progress, say
 from imgcls.core.randomness import derive_seed
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Fold
-from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.predictions import Predictions, probabilities
 from imgcls.models.base import Classifier
 from imgcls.runtime.batches import Batches, forward
-from imgcls.runtime.device import Runtime
-from imgcls.runtime.sources import Source, resolved
-from imgcls.training.loop import EpochEnd, Job, fit
-from imgcls.training.optim import Optimizer, Schedule
-from imgcls.training.stages import EarlyStopping, Stage
+from imgcls.runtime.checkpoints import load_checkpoint, save_checkpoint
+from imgcls.runtime.features import features_of
+from imgcls.training.events import EpochEnd, StepEnd
+from imgcls.training.job import Job
+from imgcls.training.loop import Listeners, fit
+from imgcls.training.planning import Recipe, plan_job
 
-__all__ = ["FoldResult", "Recipe", "train_fold", "write_skipped"]
+__all__ = ["FoldResult", "skipped", "train_fold", "write_skipped"]
 
 #: Records predicted at a time.
 _PREDICTED = 64
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Recipe:
-    """What all folds of a run share.
-
-    Attributes:
-        dataset: The set.
-        source: Its images.
-        train_source: The images of training steps: those, or another view of the records.
-        test: A test set outside of it with its images, or None.
-        spec: The form of the images.
-        runtime: Where they go.
-        build: Makes the model of a fold from a seed.
-        balancer: How imbalance is met.
-        stages: The stages.
-        optimizer: Where a stage names none.
-        schedule: Where a stage names none.
-        monitor: The metric that chooses the checkpoint.
-        early_stopping: When a stage ends early, or None.
-        batch_size: Records a step.
-        seed: The seed of the run.
-        callbacks: Called with each `EpochEnd`.
-    """
-
-    dataset: Dataset
-    source: Source
-    train_source: Source
-    test: tuple[Dataset, Source] | None
-    spec: ImageSpec
-    runtime: Runtime
-    build: Callable[[int], Classifier]
-    balancer: Balancer
-    stages: tuple[Stage, ...]
-    optimizer: Optimizer
-    schedule: Schedule
-    monitor: str
-    early_stopping: EarlyStopping | None
-    batch_size: int
-    seed: int
-    callbacks: tuple[Callable[[EpochEnd], Any], ...]
-
-    @property
-    def bad(self) -> Mapping[int, str]:
-        """Why records of the set cannot be read, by position."""
-        return {**self.train_source.bad, **self.source.bad}
-
-    @property
-    def skipped(self) -> dict[str, int]:
-        """How many records were left out since they cannot be read, by the split that the set says."""
-        counts = Counter(row["split"] or "set" for row in _skipped(self))
-        return dict(sorted(counts.items()))
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -95,40 +42,77 @@ class FoldResult:
     Attributes:
         val: Predictions of its validation records.
         test: Predictions of its test records, or None.
-        best: The epoch whose weights were kept.
+        objective: The monitored value of the best weights.
     """
 
     val: Predictions
     test: Predictions | None
-    best: EpochEnd
+    objective: float
 
 
 def train_fold(recipe: Recipe, fold: Fold, number: int, folder: Path, *, label: str) -> FoldResult:
-    """Train one fold and predict its validation and test records.
+    """Train one fold and predict its validation and test records; what was done before stays done.
 
     Args:
         recipe: What all folds share.
         fold: Its records.
         number: Which fold, from 0.
-        folder: Where checkpoint, history and validation predictions go.
+        folder: Where checkpoints, history and predictions go.
         label: What the progress display says.
 
     Returns:
         The predictions, computed in full precision, and the best epoch.
     """
-    job = _job(recipe, fold, derive_seed(recipe.seed, "fold", number), folder)
-    model = recipe.runtime.place(recipe.build(derive_seed(recipe.seed, "weights", number)))
-    assert isinstance(model, Classifier)
-    history = _fit(model, job, recipe, label)
+    done = folder / "fold.json"
+    if not done.exists():
+        folder.mkdir(exist_ok=True)
+        _train(recipe, fold, number, folder, label)
+    recipe.ranks.wait()
+    test = folder / "predictions_test.npz"
+    return FoldResult(
+        val=Predictions.load(folder / "predictions_val.npz"),
+        test=Predictions.load(test) if test.exists() else None,
+        objective=math.nan if (value := read_json(done)["objective"]) is None else value,
+    )
+
+
+def _train(recipe: Recipe, fold: Fold, number: int, folder: Path, label: str) -> None:
+    job = plan_job(recipe, fold, number, folder)
+    model = recipe.build(derive_seed(recipe.seed_of(number), "weights"))
+    recipe.start(model, fold, number)
+    if recipe.ranks.first:
+        write_json(folder / "balance.json", [phase.account for phase in job.phases])
+    placed = recipe.runtime.place(model)
+    assert isinstance(placed, Classifier)
+    history = _fit(placed, job, recipe, label)
+    best = [event for event in history if event.best][-1]
+    _predict_all(placed, job, recipe, fold, folder)
+    if recipe.ranks.first:
+        kept = load_checkpoint(job.folder / "best").facts["values"]  # of an average, which is no event
+        write_json(folder / "fold.json", {"objective": kept[job.monitor], "epoch": best.epoch, "step": best.step})
+        _tidy(job)
+
+
+# Nothing goes on from here any more, so the last checkpoint keeps its weights alone.
+def _tidy(job: Job) -> None:
+    last = load_checkpoint(job.folder / "last")
+    shutil.rmtree(job.folder / "last")
+    save_checkpoint(job.folder / "last", attrs.evolve(last, state=None))
+    shutil.rmtree(job.folder / "top", ignore_errors=True)
+
+
+def _predict_all(model: Classifier, job: Job, recipe: Recipe, fold: Fold, folder: Path) -> None:
     data, batches, tested = recipe.dataset, job.batches, fold.test
-    val = _predict(model, data, batches, fold.val, split="val", number=number)
-    val.save(folder / "predictions_val.npz")
+    val = _predict(model, data, batches, fold.val, recipe, split="val", number=job.fold)
     if recipe.test is not None:
         data, source = recipe.test
-        batches = Batches.over(source, recipe.runtime, spec=job.batches.spec)
+        batches = Batches.over(source, recipe.runtime, spec=batches.spec)
         tested = np.setdiff1d(np.arange(len(data)), list(source.bad))
-    test = _predict(model, data, batches, tested, split="test", number=number) if len(tested) else None
-    return FoldResult(val=val, test=test, best=[event for event in history if event.best][-1])
+    test = _predict(model, data, batches, tested, recipe, split="test", number=job.fold) if len(tested) else None
+    if recipe.ranks.first:
+        val.save(folder / "predictions_val.npz")
+        if test is not None:
+            test.save(folder / "predictions_test.npz")
 
 
 def write_skipped(path: Path, recipe: Recipe) -> None:
@@ -141,8 +125,21 @@ def write_skipped(path: Path, recipe: Recipe) -> None:
     import pandas as pd
 
     write_text(path, pd.DataFrame(_skipped(recipe)).to_csv(index=False))
-    counts = ", ".join(f"{count} of {name}" for name, count in recipe.skipped.items())
+    counts = ", ".join(f"{count} of {name}" for name, count in skipped(recipe).items())
     say(f"Left out since they cannot be read: {counts}; listed in {path.name}. Their split is judged without them.")
+
+
+def skipped(recipe: Recipe) -> dict[str, int]:
+    """Count the records that were left out since they cannot be read.
+
+    Args:
+        recipe: What all folds share.
+
+    Returns:
+        How many, by the split that the set says.
+    """
+    counts = Counter(row["split"] or "set" for row in _skipped(recipe))
+    return dict(sorted(counts.items()))
 
 
 def _skipped(recipe: Recipe) -> list[dict[str, str]]:
@@ -160,60 +157,45 @@ def _skipped(recipe: Recipe) -> list[dict[str, str]]:
     ]
 
 
-def _job(recipe: Recipe, fold: Fold, seed: int, folder: Path) -> Job:
-    data, balancer = recipe.dataset, recipe.balancer
-    labels = data.labels[fold.train]
-    groups = None if data.groups is None else data.groups[fold.train]
-    weights = balancer.weights(labels, data.classes)
-    device = recipe.runtime.device
-    spec = resolved(recipe.spec, recipe.train_source, fold.train)
-    return Job(
-        batches=Batches.over(recipe.source, recipe.runtime, spec=spec),
-        train_batches=Batches.over(recipe.train_source, recipe.runtime, spec=spec),
-        targets=data.labels,
-        weights=None if data.weights is None else torch.tensor(data.weights, dtype=torch.float32, device=device),
-        train=fold.train,
-        val=fold.val,
-        records=Records(labels=labels, groups=groups, num_classes=len(data.classes)),
-        sampler=balancer.sampler,
-        loss=balancer.loss,
-        class_weights=None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device),
-        stages=recipe.stages,
-        optimizer=recipe.optimizer,
-        schedule=recipe.schedule,
-        monitor=recipe.monitor,
-        early_stopping=recipe.early_stopping,
-        batch_size=recipe.batch_size,
-        positive=None if data.positive is None else data.classes.index(data.positive),
-        seed=seed,
-        folder=folder / "checkpoints",
-        ids=data.ids,
-    )
-
-
 def _fit(model: Classifier, job: Job, recipe: Recipe, label: str) -> list[EpochEnd]:
     history: list[EpochEnd] = []
-    epochs = sum(stage.epochs for stage in job.stages)
-    with progress(label, epochs * len(job.draws(0))) as advance:
+    callbacks = recipe.callbacks if recipe.ranks.first else ()
+    total, first = 0, 0
+    for phase in job.phases:
+        total, first = total + phase.steps(first), first + phase.stage.epochs
+    with progress(label, total) as advance:
+
+        def on_begin(past: list[EpochEnd], steps: int) -> None:
+            history.extend(past)
+            advance(steps)
+
+        def on_step(event: StepEnd) -> None:
+            advance(1)
+            for callback in callbacks:
+                callback(event)
 
         def on_epoch(event: EpochEnd) -> None:
             history.append(event)
-            write_text(job.folder.parent / "history.csv", _table(history))
+            if recipe.ranks.first:
+                write_text(job.folder.parent / "history.csv", _table(history))
             advance(0, f"{job.monitor} {event.val[job.monitor]:.4f}{' (best)' if event.best else ''}")
-            for callback in recipe.callbacks:
+            for callback in callbacks:
                 callback(event)
 
-        return fit(model, job, on_step=lambda: advance(1), on_epoch=on_epoch)
+        return fit(model, job, Listeners(begin=on_begin, step=on_step, epoch=on_epoch))
 
 
 def _table(history: list[EpochEnd]) -> str:
-    header = ["epoch", "stage", "lr", "train_loss", *(f"val_{name}" for name in history[0].val), "seconds", "best"]
+    names = history[0].val
+    metrics = [*(f"train_{name}" for name in names if name != "loss"), *(f"val_{name}" for name in names)]
+    header = ["epoch", "stage", "step", "lr", "train_loss", *metrics, "seconds", "best"]
     return "\n".join([",".join(header), *(",".join(map(_cell, _values(event))) for event in history)]) + "\n"
 
 
 def _values(event: EpochEnd) -> list[float]:
-    measured = [event.lr, event.train_loss, *event.val.values()]
-    return [event.epoch, event.stage, *measured, round(event.seconds, 3), int(event.best)]
+    train = [event.train.get(name, math.nan) for name in event.val if name != "loss"]
+    measured = [event.lr, event.train_loss, *train, *event.val.values()]
+    return [event.epoch, event.stage, event.step, *measured, round(event.seconds, 3), int(event.best)]
 
 
 def _cell(value: float) -> str:
@@ -221,10 +203,16 @@ def _cell(value: float) -> str:
 
 
 def _predict(
-    model: Classifier, data: Dataset, batches: Batches, positions: NDArray[np.int64], *, split: str, number: int
+    model: Classifier,
+    data: Dataset,
+    batches: Batches,
+    positions: NDArray[np.int64],
+    recipe: Recipe,
+    *,
+    split: str,
+    number: int,
 ) -> Predictions:
-    exact = attrs.evolve(batches, runtime=batches.runtime.exact())
-    logits = forward(model, exact, positions, batch_size=_PREDICTED).cpu().numpy()
+    logits = _logits(model, attrs.evolve(batches, runtime=batches.runtime.exact()), positions, recipe).cpu().numpy()
     return Predictions(
         ids=data.ids[positions],
         labels=data.labels[positions],
@@ -237,6 +225,17 @@ def _predict(
         positive=data.positive,
         columns=_columns(data, positions),
     )
+
+
+# A backbone that never trained gives the same features in every fold.
+def _logits(model: Classifier, exact: Batches, positions: NDArray[np.int64], recipe: Recipe) -> Tensor:
+    if recipe.caches and all(full.stage.train == "head" for full in recipe.stages):
+        features = features_of(model.body, exact, positions)
+        if features is not None:
+            with torch.no_grad():
+                return model.eval().classify(features.of(positions))
+    _, own = recipe.ranks.share(positions)
+    return recipe.ranks.gather(forward(model, exact, own, batch_size=_PREDICTED))
 
 
 # What else the set knows of its records goes with the predictions, so that they can be studied by it.

@@ -1,0 +1,176 @@
+"""A process that runs one task, as seen by its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+
+from imgcls.execution.base import Result, Task
+from imgcls.execution.messages import Inbox
+from imgcls.execution.sending import load, sendable_error
+from imgcls.execution.worker import CONTINUABLE, MESSAGES, RESULT
+
+__all__ = ["Process", "end"]
+
+#: Seconds that a process has to end by itself once it was asked to.
+_GRACE = 10.0
+
+#: Seconds between two looks at a process that was asked to end.
+_PAUSE = 0.02
+
+#: How many lines of what a process printed at its end are shown.
+_SHOWN = 20
+
+#: What Python does in the process: modules are found where they are found here.
+_CODE = "import sys; sys.path[:] = {path!r}; from imgcls.execution.worker import main; main({folder!r})"
+
+#: How processes end that were asked to.
+_ASKED = frozenset({CONTINUABLE, -signal.SIGTERM, -signal.SIGINT})
+
+
+@final
+@attrs.define(kw_only=True, eq=False)
+class Process:
+    """A process and its task.
+
+    Attributes:
+        task: What it does.
+        folder: Where its files are.
+        log: What it prints.
+        child: The process.
+        inbox: What it tells.
+        started: When it began, by the monotonic clock.
+        asked: When it was asked to end, or None.
+    """
+
+    task: Task
+    folder: Path
+    log: Path
+    child: subprocess.Popen[bytes]
+    inbox: Inbox
+    started: float
+    asked: float | None = None
+
+    @classmethod
+    def begin(cls, task: Task, *, folder: Path, log: Path, variables: Mapping[str, str]) -> Process:
+        """Start a process.
+
+        Args:
+            task: What it shall do.
+            folder: With its files.
+            log: Where what it prints is added.
+            variables: Variables of its environment beside ours.
+
+        Returns:
+            The process.
+        """
+        code = _CODE.format(path=sys.path, folder=str(folder.resolve()))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            child = subprocess.Popen(  # noqa: S603 (our own interpreter and code)
+                [sys.executable, "-X", "faulthandler", "-c", code],
+                env={**os.environ, **variables},
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=file,
+            )
+        inbox = Inbox(folder / MESSAGES)
+        return cls(task=task, folder=folder, log=log, child=child, inbox=inbox, started=time.monotonic())
+
+    def ended(self) -> bool:
+        """Say whether it has ended; one whose time is over is asked to, and killed if it does not.
+
+        Returns:
+            Whether it has.
+        """
+        if self.child.poll() is not None:
+            return True
+        now, limit = time.monotonic(), self.task.timeout
+        if self.asked is None and limit is not None and now - self.started > limit:
+            self.ask()
+        if self.asked is not None and now - self.asked > _GRACE:
+            self.child.kill()
+        return False
+
+    def ask(self) -> None:
+        """Ask it to end, as a scheduler does."""
+        if self.asked is None:
+            self.asked = time.monotonic()
+            self.child.terminate()
+
+    def result(self) -> Result:
+        """Tell how the task of an ended process ended.
+
+        Returns:
+            The result.
+        """
+        self.release()
+        seconds = time.monotonic() - self.started
+        return Result(name=self.task.name, seconds=seconds, **(self._left() or self._fate()))
+
+    # What it left counts, even if it could not end properly then.
+    def _left(self) -> dict[str, Any] | None:
+        path = self.folder / RESULT
+        if not path.exists():
+            return None
+        try:
+            return dict(load(path))
+        except Exception as error:  # a value whose class cannot be loaded here
+            reason = f"a value that cannot be read: {type(error).__name__}: {error}"
+            return {"state": "failed", "error": sendable_error(error), "reason": reason}
+
+    def _fate(self) -> dict[str, Any]:
+        code = self.child.returncode
+        if self.asked is not None:
+            return {"state": "timeout", "reason": f"no end within {self.task.timeout:g} s"}
+        if code in _ASKED:
+            return {"state": "interrupted", "reason": "a request to end"}
+        return {"state": "killed", "reason": "a process that " + _end_in_words(code) + self._last_lines()}
+
+    def _last_lines(self) -> str:
+        text = self.log.read_text(encoding="utf-8", errors="replace").rstrip() if self.log.exists() else ""
+        return f"; its last lines in {str(self.log)!r}:\n" + "\n".join(text.splitlines()[-_SHOWN:]) if text else ""
+
+    def release(self) -> None:
+        """Close what binds the process to this one; one that still runs ends at once."""
+        assert self.child.stdin is not None
+        self.child.stdin.close()
+        self.child.wait()
+        if self.log.exists() and not self.log.stat().st_size:
+            self.log.unlink()
+
+
+def _end_in_words(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}" + (", as happens when memory is short" if code == -9 else "")
+
+
+def end(processes: Iterable[Process]) -> None:
+    """End processes: ask all, wait 10 s for them, and kill the others.
+
+    Args:
+        processes: Those that still run.
+    """
+    asked = list(processes)
+    try:
+        for process in asked:
+            process.ask()
+        while [process for process in asked if not process.ended()]:
+            time.sleep(_PAUSE)
+    finally:
+        for process in asked:
+            process.child.kill()
+            process.release()

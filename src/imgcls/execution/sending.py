@@ -1,0 +1,111 @@
+"""What goes to another process and comes back, by files."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+import types
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from imgcls.core.errors import ConfigError, ImgclsError
+from imgcls.core.folders import whole
+
+__all__ = ["load", "refuse_unsendable", "save", "sendable_error"]
+
+#: So many characters of a value are shown.
+_SHOWN = 100
+
+
+# What the main script defines has no module that another process could import.
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__":
+            raise pickle.PicklingError(f"{value.__qualname__} is defined in the main script")
+        return NotImplemented
+
+
+class _Nowhere:
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+def save(value: Any, path: Path) -> None:
+    """Write a value for another process.
+
+    Args:
+        value: Anything that can be pickled.
+        path: The file.
+    """
+    with whole(path) as temporary, temporary.open("wb") as file:
+        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
+
+
+def load(path: Path) -> Any:
+    """Read what `save` wrote.
+
+    Args:
+        path: A file that a process of this program wrote in a folder of its own.
+
+    Returns:
+        The value.
+    """
+    with path.open("rb") as file:
+        return pickle.load(file)  # noqa: S301 (our own processes wrote it)
+
+
+def refuse_unsendable(value: Any, *, path: str = "") -> None:
+    """Refuse what another process could not load, before anything else is done.
+
+    Args:
+        value: The value; where it is of attrs, the field at fault is named.
+        path: What it is called.
+
+    Raises:
+        ConfigError: if it cannot be pickled.
+    """
+    if (problem := _problem(value)) is None:
+        return
+    if attrs.has(type(value)):
+        for field in attrs.fields(type(value)):
+            refuse_unsendable(getattr(value, field.name), path=f"{path}.{field.name}".removeprefix("."))
+    raise ConfigError(
+        f"{path or 'value'!r} must be something that another process can load, got {_short(value)}; {problem}; define "
+        "functions and classes at the top level of a module that can be imported"
+    )
+
+
+# The repr of a network fills pages.
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
+
+
+def _problem(value: Any) -> Exception | None:
+    try:
+        _Pickler(_Nowhere(), pickle.HIGHEST_PROTOCOL).dump(value)
+    except Exception as error:  # pickling runs foreign code, which raises what it likes
+        return error
+    return None
+
+
+def sendable_error(error: Exception) -> Exception:
+    """Make an error that can be raised in another process, with its traceback as a note.
+
+    Args:
+        error: What was raised here.
+
+    Returns:
+        The error itself where it survives pickling, else an `ImgclsError` with its type and text.
+    """
+    text = "".join(traceback.format_exception(error)).rstrip()
+    try:
+        sent = pickle.loads(pickle.dumps(error))  # noqa: S301 (made in this line)
+    except Exception:  # some errors take more than they say
+        sent = None
+    if type(sent) is not type(error):
+        sent = ImgclsError(f"{type(error).__name__}: {error}")
+    sent.add_note(f"In its own process:\n{text}")
+    return sent

@@ -1,0 +1,230 @@
+"""A Trainer at work: a folder, its folds one after the other, and the run they become."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import torch
+
+from imgcls.core import config
+from imgcls.core.dumping import dump
+from imgcls.core.environment import environment
+from imgcls.core.errors import RunError
+from imgcls.core.folders import hold, read_json, write_json, write_text
+from imgcls.core.logs import run_logs
+from imgcls.core.progress import say
+from imgcls.data.dataset import Dataset
+from imgcls.data.folds import Folds
+from imgcls.evaluation.results import conclude
+from imgcls.inference.saved import SavedModel
+from imgcls.preparing import divide, prepare
+from imgcls.run import Run, finish_run, load_run
+from imgcls.runtime.device import Runtime, pick_device
+from imgcls.runtime.interruption import interruptible
+from imgcls.runtime.ranks import Ranks, joined
+from imgcls.tracking.base import RunInfo
+from imgcls.tracking.together import TrackedRun, tracked
+from imgcls.training.continuing import find_folder, is_begun, is_finished, refuse_changed
+from imgcls.training.events import EpochEnd, StepEnd
+from imgcls.training.fold import FoldResult, skipped, train_fold, write_skipped
+from imgcls.training.planning import Recipe
+
+if TYPE_CHECKING:
+    from imgcls.trainer import Trainer
+
+__all__ = ["fit_run"]
+
+#: Steps between two points that trackers are told.
+_TOLD = 10
+
+
+def fit_run(trainer: Trainer, *, resume: str) -> Run:
+    """Train every fold, predict what it did not see, and evaluate.
+
+    Args:
+        trainer: The Trainer.
+        resume: As for `Trainer.fit`.
+
+    Returns:
+        The finished run.
+    """
+    with joined(pick_device(trainer.device)) as ranks, interruptible():
+        folder = Path(ranks.told(str(find_folder(trainer.out, resume)) if ranks.first else None))
+        with hold(folder / ".lock", timeout=0) if ranks.first else contextlib.nullcontext():
+            _fit(trainer, folder, ranks)
+            ranks.wait()
+    test = trainer.test if isinstance(trainer.test, Dataset) else None
+    return load_run(folder, data=trainer.data, test=test, backbone=trainer.backbone)
+
+
+def _fit(trainer: Trainer, folder: Path, ranks: Ranks) -> None:
+    begun = bool(ranks.told(is_begun(folder)))
+    if begun:
+        refuse_changed(folder, trainer.to_config())
+        _refuse_other_data(trainer, folder)
+    if ranks.told(is_finished(folder)):
+        say(f"{folder} is finished already")
+        return
+    started = time.time()
+    folds, recipe = _begun(trainer, folder, ranks) if begun else _new(trainer, folder, ranks)
+    with _listened(trainer, recipe, folder, begun=begun) as (recipe, live):
+        results = [
+            train_fold(recipe, fold, number, folder / f"fold_{number}", label=f"Fold {number + 1}/{len(folds)}")
+            for number, fold in enumerate(folds)
+        ]
+        if ranks.first:
+            _conclude(trainer, folder, results, folds, live)
+    if ranks.first:
+        _finish(trainer, folder, results, seconds=round(time.time() - started, 1), skipped=skipped(recipe))
+
+
+def _begun(trainer: Trainer, folder: Path, ranks: Ranks) -> tuple[Folds, Recipe]:
+    folds = Folds.load(folder / "splits.json", trainer.data)
+    recipe, _ = prepare(trainer, num_folds=len(folds), ranks=ranks, runtime=_runtime_of(folder))
+    return folds, recipe
+
+
+def _new(trainer: Trainer, folder: Path, ranks: Ranks) -> tuple[Folds, Recipe]:
+    try:
+        folds = divide(trainer)  # what is wrong with them is said before anything is decoded
+        recipe, model = prepare(trainer, num_folds=len(folds), ranks=ranks, runtime=None)
+        folds = divide(trainer, recipe.bad) if recipe.bad else folds
+    except BaseException:
+        _give_back(folder, ranks)
+        raise
+    ranks.wait()
+    if ranks.first:
+        _begin(trainer, folder, folds, model, recipe)
+    ranks.wait()
+    return folds, recipe
+
+
+# A folder that was made for nothing is taken back.
+def _give_back(folder: Path, ranks: Ranks) -> None:
+    if ranks.first:
+        (folder / ".lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _refuse_other_data(trainer: Trainer, folder: Path) -> None:
+    known = read_json(folder / "environment.json")["fingerprints"]
+    for name, data in (("data", trainer.data), ("test", trainer.test)):
+        if isinstance(data, Dataset) and data.fingerprint != known[name]:
+            raise RunError(
+                f"the run in {str(folder)!r} must be continued with its own {name!r}, got other records, labels, "
+                "groups or file sizes; put them back, or choose another 'out'"
+            )
+
+
+# What was measured at the beginning holds to the end.
+def _runtime_of(folder: Path) -> Runtime:
+    runtime = Runtime(**read_json(folder / "environment.json")["runtime"])
+    if runtime.threads != torch.get_num_threads():
+        say(
+            f"This run began with {runtime.threads} threads and goes on with {torch.get_num_threads()}: its last "
+            "digits may differ from those of a run without interruption"
+        )
+    return runtime
+
+
+def _begin(trainer: Trainer, folder: Path, folds: Folds, model: SavedModel, recipe: Recipe) -> None:
+    _announce(trainer, model)
+    write_json(folder / "environment.json", environment(**_facts(trainer, recipe)))
+    write_text(folder / "manifest.csv", trainer.data.frame.to_csv(index=False))
+    folds.save(folder / "splits.json", trainer.data)
+    model.save(folder / "model.json")
+    if skipped(recipe):
+        write_skipped(folder / "skipped.csv", recipe)
+    write_text(folder / "config.yaml", config.to_yaml(trainer.to_config()))  # last: from now on the run has begun
+
+
+def _announce(trainer: Trainer, model: SavedModel) -> None:
+    data = trainer.data
+    if data.positive is not None and not data.positive_given:
+        say(f"Positive class: {data.positive} (the rarer one; name another with 'positive')")
+    if trainer.splitter is None and data.splits is not None and np.any(data.splits == "val"):
+        say("The set's own validation records join the folds (splitter 'predefined' keeps them apart)")
+    if "name" not in model.backbone:
+        say("The backbone is not declared by any distribution: to open this run again, give it to 'load_run'")
+
+
+def _facts(trainer: Trainer, recipe: Recipe) -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    tested = trainer.test.fingerprint if isinstance(trainer.test, Dataset) else None
+    return {
+        "runtime": attrs.asdict(recipe.runtime),
+        "torch": {"cuda": torch.version.cuda, "gpus": gpus},
+        "unmatched_weights": dump(recipe.unmatched),
+        "seed": trainer.seed,
+        "processes": recipe.ranks.world,
+        "fingerprints": {"data": trainer.data.fingerprint, "test": tested},
+    }
+
+
+# Trackers and logs hear of everything in the first process.
+@contextlib.contextmanager
+def _listened(
+    trainer: Trainer, recipe: Recipe, folder: Path, *, begun: bool
+) -> Iterator[tuple[Recipe, TrackedRun | None]]:
+    if not recipe.ranks.first:
+        yield recipe, None
+        return
+    info = RunInfo(
+        folder=folder,
+        config=trainer.to_config(),
+        environment=read_json(folder / "environment.json"),
+        fingerprint=trainer.data.fingerprint,
+        resumed=begun,
+    )
+    with run_logs(folder / "logs"), tracked(trainer.trackers, info) as live:
+        live.log_artifact(folder / "config.yaml")
+        yield attrs.evolve(recipe, callbacks=(*recipe.callbacks, _teller(live))), live
+
+
+def _teller(live: TrackedRun) -> Callable[[StepEnd | EpochEnd], None]:
+    def tell(event: StepEnd | EpochEnd) -> None:
+        if isinstance(event, EpochEnd):
+            train = {f"train/{name}": value for name, value in event.train.items() if name != "loss"}
+            val = {f"val/{name}": value for name, value in event.val.items()}
+            values = {"train/loss": event.train_loss, **train, **val, "seconds": event.seconds}
+            live.log(values, step=event.step, epoch=event.epoch + 1, fold=event.fold)
+        elif (event.step + 1) % _TOLD == 0:
+            values = {"train/step_loss": event.loss, "lr": event.lr, "grad_norm": event.grad_norm}
+            live.log(values, step=event.step + 1, epoch=event.epoch, fold=event.fold)
+
+    return tell
+
+
+def _conclude(trainer: Trainer, folder: Path, results: list[FoldResult], folds: Folds, live: TrackedRun | None) -> None:
+    tests = [result.test for result in results if result.test is not None]
+    # With one fold, or one test set for all folds, every model predicts the same test records.
+    same = all(np.array_equal(fold.test, folds[0].test) for fold in folds)
+    fixed = isinstance(trainer.test, Dataset) or same
+    rules = [] if trainer.rule is None else [trainer.rule]
+    val = [result.val for result in results]
+    conclude(folder, val, tests, folds=folds, fixed=fixed, rules=rules, seed=trainer.seed)
+    if live is not None:
+        live.log_artifact(folder / "metrics.csv")
+        live.log_model(folder)
+
+
+def _finish(trainer: Trainer, folder: Path, results: list[FoldResult], **facts: Any) -> None:
+    finish_run(
+        folder,
+        num_folds=len(results),
+        fingerprint=trainer.data.fingerprint,
+        test_fingerprint=trainer.test.fingerprint if isinstance(trainer.test, Dataset) else None,
+        root=trainer.data.root,
+        positive_given=trainer.data.positive_given,
+        mask_threshold=trainer.data.mask_threshold,
+        monitor=trainer.monitored,
+        objective=[result.objective for result in results],
+        **facts,
+    )

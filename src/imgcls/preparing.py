@@ -1,0 +1,204 @@
+"""From a Trainer to what all folds of its run share: folds, images, runtime, model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+
+from imgcls.core import config
+from imgcls.core.dumping import spec_of
+from imgcls.core.errors import ConfigError, SplitError
+from imgcls.data.dataset import Dataset
+from imgcls.data.folds import Fold, Folds
+from imgcls.data.spec import ImageSpec
+from imgcls.inference.saved import SavedModel
+from imgcls.inference.starting import Start
+from imgcls.models.base import Classifier
+from imgcls.models.freezing import trained
+from imgcls.runtime.batches import Batches
+from imgcls.runtime.device import Runtime, choose_runtime, pick_device
+from imgcls.runtime.ranks import Ranks
+from imgcls.runtime.sources import Source, open_source, resolved
+from imgcls.splitting.kfold import StratifiedGroupKFold, StratifiedKFold
+from imgcls.splitting.plan import plan_readable
+from imgcls.training.losses import num_outputs
+from imgcls.training.planning import Recipe
+
+if TYPE_CHECKING:
+    from imgcls.trainer import Trainer
+
+__all__ = ["build", "divide", "prepare"]
+
+#: Metrics that are defined where a class has no record.
+_OF_ALL_RECORDS = frozenset({"loss", "accuracy"})
+
+#: How many images the measurement of device and precision uses.
+_PROBE = 8
+
+
+def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
+    """Divide the set of a Trainer.
+
+    Args:
+        trainer: The Trainer.
+        bad: Positions of records that cannot be read.
+
+    Returns:
+        The folds.
+
+    Raises:
+        SplitError: if the set cannot be divided so, or a class has no record to validate though
+            thresholds or the monitored metric need it.
+    """
+    data = trainer.data
+    splitter = trainer.splitter or (StratifiedKFold() if data.groups is None else StratifiedGroupKFold())
+    folds = plan_readable(data, bad, splitter, test=trainer.test, seed=trainer.seed)
+    if trainer.fold_seeds is not None and len(trainer.fold_seeds) != len(folds):
+        raise ConfigError(f"'fold_seeds' must be {len(folds)}, one a fold, got {len(trainer.fold_seeds)}")
+    if data.positive is not None or trainer.monitored not in _OF_ALL_RECORDS:
+        _refuse_blind(folds, data)
+    return folds
+
+
+# Checkpoint and thresholds are chosen on validation records; without both classes that would fail after the training.
+def _refuse_blind(folds: Folds, data: Dataset) -> None:
+    for number, fold in enumerate(folds):
+        missing = set(range(len(data.classes))) - set(data.labels[fold.val].tolist())
+        if missing:
+            raise SplitError(
+                f"fold {number} must validate on every class, got none of {data.classes[missing.pop()]!r}; use fewer "
+                "folds, a larger 'val', another seed, or name other validation records"
+            )
+
+
+def prepare(trainer: Trainer, *, num_folds: int, ranks: Ranks, runtime: Runtime | None) -> tuple[Recipe, SavedModel]:
+    """Do everything that can fail for want of weights, memory or readable images.
+
+    Args:
+        trainer: The Trainer.
+        num_folds: How many folds will train.
+        ranks: Which process this is.
+        runtime: Where training runs, if that is known; None measures.
+
+    Returns:
+        What the folds share, and the description of their models.
+    """
+    probe = build(trainer, trainer.seed)
+    for number, stage in enumerate(trainer.stages):
+        with config.at(f"stages.{number}"):
+            trained(probe, stage.train)  # blocks and patterns are those of the network
+    own = attrs.evolve(trainer.image, mean=probe.facts.mean, std=probe.facts.std)
+    spec = trainer.image if trainer.image.mean is not None else own
+    source = _open(trainer, trainer.data, spec)
+    if runtime is None:
+        runtime = ranks.told(_measured(trainer, probe, source, spec))
+        runtime = attrs.evolve(runtime, device=pick_device(trainer.device))  # each process has its own
+    recipe = _recipe(trainer, source, spec, runtime=runtime, ranks=ranks, num_folds=num_folds)
+    return attrs.evolve(recipe, unmatched=probe.facts.unmatched, start=_start(trainer)), _model(trainer, spec)
+
+
+def _start(trainer: Trainer) -> Callable[[Classifier, Fold, int], None]:
+    if trainer.init_from is None:
+        return lambda _model, _fold, _number: None
+    start = Start.over(Path(trainer.init_from))
+    return lambda model, fold, number: start.load(model, trainer.data, fold, number)
+
+
+def build(trainer: Trainer, seed: int) -> Classifier:
+    """Make a model.
+
+    Args:
+        trainer: The Trainer.
+        seed: The seed of its random weights.
+
+    Returns:
+        The model, on the CPU.
+    """
+    return trainer.backbone.build(
+        _num_outputs(trainer),
+        in_channels=trainer.image.channels,
+        image_size=trainer.image.size,
+        head=trainer.head,
+        seed=seed,
+    )
+
+
+def _num_outputs(trainer: Trainer) -> int:
+    return num_outputs(trainer.full_stages[-1].balancer.loss, len(trainer.data.classes))
+
+
+def _open(trainer: Trainer, data: Dataset, spec: ImageSpec, view: str | None = None) -> Source:
+    workers = None if isinstance(trainer.workers, str) else trainer.workers
+    return open_source(data, spec, view=view, mode=trainer.store, on_bad=trainer.on_bad, workers=workers)
+
+
+def _measured(trainer: Trainer, probe: Classifier, source: Source, spec: ImageSpec) -> Runtime:
+    seen = np.setdiff1d(np.arange(len(trainer.data)), list(source.bad))[: min(_PROBE, trainer.batch_size)]
+    first = Runtime(device=pick_device(trainer.device))
+    batches = Batches.over(source, first, spec=resolved(spec, source, seen))
+    return choose_runtime(probe, batches.images(seen).cpu(), device=trainer.device, precision=trainer.precision)
+
+
+def _recipe(
+    trainer: Trainer, source: Source, spec: ImageSpec, *, runtime: Runtime, ranks: Ranks, num_folds: int
+) -> Recipe:
+    source = source.to(runtime.device)
+    sizes = {full.stage.size for full in trainer.full_stages}
+    return Recipe(
+        dataset=trainer.data,
+        source=source,
+        train_sources={size: _train_source(trainer, source, spec, size) for size in sizes},
+        test=_tested(trainer, spec, runtime),
+        spec=spec,
+        runtime=runtime,
+        ranks=ranks,
+        build=lambda seed: build(trainer, seed),
+        stages=trainer.full_stages,
+        monitor=trainer.monitored,
+        early_stopping=trainer.early_stopping,
+        batch_size=trainer.batch_size,
+        parts=trainer.accumulate,
+        clip_grad=trainer.clip_grad,
+        ema=trainer.ema,
+        average=trainer.average,
+        nonfinite=trainer.nonfinite,
+        validate_every=trainer.validate_every,
+        checkpoint_every=trainer.checkpoint_every,
+        snapshots=trainer.snapshots,
+        limit=None,
+        seconds=None if trainer.max_time is None else trainer.max_time / num_folds,
+        seed=trainer.seed,
+        fold_seeds=trainer.fold_seeds,
+        callbacks=trainer.callbacks,
+        caches=trainer.cache_features,
+    )
+
+
+def _train_source(trainer: Trainer, source: Source, spec: ImageSpec, size: tuple[int, int] | None) -> Source:
+    if size is None and trainer.train_view is None:
+        return source
+    return _open(trainer, trainer.data, spec if size is None else attrs.evolve(spec, size=size), trainer.train_view)
+
+
+# Which class is positive is said by the set that trains, not by the numbers of the test set.
+def _tested(trainer: Trainer, spec: ImageSpec, runtime: Runtime) -> tuple[Dataset, Source] | None:
+    if not isinstance(trainer.test, Dataset):
+        return None
+    test = attrs.evolve(trainer.test, positive=trainer.data.positive)
+    return test, _open(trainer, test, spec).to(runtime.device)
+
+
+def _model(trainer: Trainer, spec: ImageSpec) -> SavedModel:
+    return SavedModel(
+        backbone=spec_of(trainer.backbone),
+        head=trainer.head,
+        image=spec,
+        num_outputs=_num_outputs(trainer),
+        classes=trainer.data.classes,
+        positive=trainer.data.positive,
+        decision=trainer.rule or "",
+    )
