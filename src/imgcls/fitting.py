@@ -18,22 +18,23 @@ from imgcls.core.environment import environment
 from imgcls.core.errors import RunError
 from imgcls.core.folders import hold, read_json, write_json, write_text
 from imgcls.core.logs import run_logs
-from imgcls.core.progress import say
+from imgcls.core.progress import say, warn
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.evaluation.results import conclude
 from imgcls.inference.saved import SavedModel
 from imgcls.preparing import divide, prepare
 from imgcls.run import Run, finish_run, load_run
-from imgcls.runtime.device import Runtime, pick_device
+from imgcls.runtime.device import Runtime, deterministic, pick_device
 from imgcls.runtime.interruption import interruptible
 from imgcls.runtime.ranks import Ranks, joined
 from imgcls.tracking.base import RunInfo
 from imgcls.tracking.together import TrackedRun, tracked
 from imgcls.training.continuing import find_folder, is_begun, is_finished, refuse_changed
 from imgcls.training.events import EpochEnd, StepEnd
-from imgcls.training.fold import FoldResult, skipped, train_fold, write_skipped
+from imgcls.training.fold import FoldResult, train_fold
 from imgcls.training.planning import Recipe
+from imgcls.training.skipping import skipped, write_skipped
 
 if TYPE_CHECKING:
     from imgcls.trainer import Trainer
@@ -54,7 +55,7 @@ def fit_run(trainer: Trainer, *, resume: str) -> Run:
     Returns:
         The finished run.
     """
-    with joined(pick_device(trainer.device)) as ranks, interruptible():
+    with joined(pick_device(trainer.device)) as ranks, interruptible(), deterministic(trainer.deterministic):
         folder = Path(ranks.told(str(find_folder(trainer.out, resume)) if ranks.first else None))
         with hold(folder / ".lock", timeout=0) if ranks.first else contextlib.nullcontext():
             _fit(trainer, folder, ranks)
@@ -147,6 +148,8 @@ def _begin(trainer: Trainer, folder: Path, folds: Folds, model: SavedModel, reci
 
 def _announce(trainer: Trainer, model: SavedModel) -> None:
     data = trainer.data
+    if trainer.fast_run:
+        warn("A fast run: two steps in each stage, to see that everything works; its numbers mean nothing")
     if data.positive is not None and not data.positive_given:
         say(f"Positive class: {data.positive} (the rarer one; name another with 'positive')")
     if trainer.splitter is None and data.splits is not None and np.any(data.splits == "val"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
+from torch import nn
 
 from imgcls.core import config
 from imgcls.core.dumping import spec_of
@@ -39,6 +40,9 @@ _OF_ALL_RECORDS = frozenset({"loss", "accuracy"})
 #: How many images the measurement of device and precision uses.
 _PROBE = 8
 
+#: Steps that pay for compiling.
+_LONG = 2000
+
 
 def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
     """Divide the set of a Trainer.
@@ -59,7 +63,9 @@ def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
     folds = plan_readable(data, bad, splitter, test=trainer.test, seed=trainer.seed)
     if trainer.fold_seeds is not None and len(trainer.fold_seeds) != len(folds):
         raise ConfigError(f"'fold_seeds' must be {len(folds)}, one a fold, got {len(trainer.fold_seeds)}")
-    if data.positive is not None or trainer.monitored not in _OF_ALL_RECORDS:
+    if data.multilabel:
+        _refuse_unlike(folds, data)
+    elif data.positive is not None or trainer.monitored not in _OF_ALL_RECORDS:
         _refuse_blind(folds, data)
     return folds
 
@@ -72,6 +78,17 @@ def _refuse_blind(folds: Folds, data: Dataset) -> None:
             raise SplitError(
                 f"fold {number} must validate on every class, got none of {data.classes[missing.pop()]!r}; use fewer "
                 "folds, a larger 'val', another seed, or name other validation records"
+            )
+
+
+# Rare labels may be absent from some validation records, but not all labels.
+def _refuse_unlike(folds: Folds, data: Dataset) -> None:
+    for number, fold in enumerate(folds):
+        shares = data.labels[fold.val].mean(axis=0)
+        if not ((shares > 0) & (shares < 1)).any():
+            raise SplitError(
+                f"fold {number} must validate on records with and without some label, got none for which there are "
+                "both; use fewer folds, a larger 'val', another seed, or name other validation records"
             )
 
 
@@ -91,6 +108,7 @@ def prepare(trainer: Trainer, *, num_folds: int, ranks: Ranks, runtime: Runtime 
     for number, stage in enumerate(trainer.stages):
         with config.at(f"stages.{number}"):
             trained(probe, stage.train)  # blocks and patterns are those of the network
+    _refuse_single(trainer, probe)
     own = attrs.evolve(trainer.image, mean=probe.facts.mean, std=probe.facts.std)
     spec = trainer.image if trainer.image.mean is not None else own
     source = _open(trainer, trainer.data, spec)
@@ -99,6 +117,15 @@ def prepare(trainer: Trainer, *, num_folds: int, ranks: Ranks, runtime: Runtime 
         runtime = attrs.evolve(runtime, device=pick_device(trainer.device))  # each process has its own
     recipe = _recipe(trainer, source, spec, runtime=runtime, ranks=ranks, num_folds=num_folds)
     return attrs.evolve(recipe, unmatched=probe.facts.unmatched, start=_start(trainer)), _model(trainer, spec)
+
+
+def _refuse_single(trainer: Trainer, probe: Classifier) -> None:
+    norms = [name for name, module in probe.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if trainer.batch_size == 1 and norms and any(stage.train != "head" for stage in trainer.stages):
+        raise ConfigError(
+            f"'batch_size' must be at least 2 for a network with batch norm, such as in {norms[0]!r}, got 1; a single "
+            "record has no deviation"
+        )
 
 
 def _start(trainer: Trainer) -> Callable[[Classifier, Fold, int], None]:
@@ -128,7 +155,8 @@ def build(trainer: Trainer, seed: int) -> Classifier:
 
 
 def _num_outputs(trainer: Trainer) -> int:
-    return num_outputs(trainer.full_stages[-1].balancer.loss, len(trainer.data.classes))
+    data, loss = trainer.data, trainer.full_stages[-1].balancer.loss
+    return num_outputs(loss, len(data.classes), multilabel=data.multilabel)
 
 
 def _open(trainer: Trainer, data: Dataset, spec: ImageSpec, view: str | None = None) -> Source:
@@ -140,7 +168,10 @@ def _measured(trainer: Trainer, probe: Classifier, source: Source, spec: ImageSp
     seen = np.setdiff1d(np.arange(len(trainer.data)), list(source.bad))[: min(_PROBE, trainer.batch_size)]
     first = Runtime(device=pick_device(trainer.device))
     batches = Batches.over(source, first, spec=resolved(spec, source, seen))
-    return choose_runtime(probe, batches.images(seen).cpu(), device=trainer.device, precision=trainer.precision)
+    steps = sum(stage.epochs for stage in trainer.stages) * len(trainer.data) // trainer.batch_size
+    wanted = trainer.compile if trainer.compile != "auto" or steps >= _LONG else False
+    images = batches.images(seen).cpu()
+    return choose_runtime(probe, images, device=trainer.device, precision=trainer.precision, compiled=wanted)
 
 
 def _recipe(
@@ -169,12 +200,13 @@ def _recipe(
         validate_every=trainer.validate_every,
         checkpoint_every=trainer.checkpoint_every,
         snapshots=trainer.snapshots,
-        limit=None,
+        limit=2 if trainer.fast_run else trainer.limit,
         seconds=None if trainer.max_time is None else trainer.max_time / num_folds,
         seed=trainer.seed,
         fold_seeds=trainer.fold_seeds,
         callbacks=trainer.callbacks,
         caches=trainer.cache_features,
+        profile=trainer.profile,
     )
 
 
@@ -201,4 +233,5 @@ def _model(trainer: Trainer, spec: ImageSpec) -> SavedModel:
         classes=trainer.data.classes,
         positive=trainer.data.positive,
         decision=trainer.rule or "",
+        multilabel=trainer.data.multilabel,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import attrs
 import numpy as np
@@ -19,12 +20,12 @@ from imgcls.core.folders import read_json, sha256, write_json
 from imgcls.data.columns import MASK, VIEW
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
-from imgcls.evaluation.decisions import decisions
+from imgcls.data.labels import SEPARATOR
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.results import load_thresholds, with_repeats
 from imgcls.evaluation.thresholds import Threshold
 from imgcls.explain.base import Attributions, Explainer, explainers
-from imgcls.inference.explaining import choose, draw, explain
+from imgcls.inference.explaining import choose, draw, explain, explained_class
 from imgcls.inference.predictor import Predictor
 from imgcls.inference.saved import SavedModel
 from imgcls.models.base import Backbone, Classifier
@@ -207,6 +208,7 @@ class Run:
         split: str = "test",
         limit: int = 16,
         errors: bool = False,
+        target: str | None = None,
     ) -> Attributions:
         """Explain predictions by the models that made them, and draw panels.
 
@@ -217,6 +219,8 @@ class Run:
             split: `val` or `test`.
             limit: How many records at most.
             errors: Whether to take the worst errors instead of an even sample.
+            target: The class to explain; None takes the one that was decided, and of several labels the most
+                probable one.
 
         Returns:
             The attributions, in the order of the index.
@@ -234,20 +238,31 @@ class Run:
             raise RunError(f"the {split} records must have errors to explain, got none; leave 'errors' out")
         picked = predictions.take(chosen)
         data = self._tested() if split == "test" else self.data
-        target = decisions(picked, self.thresholds, self.model.decision)
+        explained = explained_class(picked, self.thresholds, self.model.decision, target=target)
         found = explain(
             picked,
             explainer,
-            target=target,
+            target=explained,
             data=data,
             saved=self.model,
             models=self.classifier,
             num_folds=self.facts["num_folds"],
         )
         name = spec_of(explainer).get("name", type(explainer).__name__)
-        folder = self.folder / "attributions" / f"{name}-{split}{'-errors' if errors else ''}"
+        named = "" if target is None else f"-{quote(target, safe='')}"
+        folder = self.folder / "attributions" / f"{name}-{split}{'-errors' if errors else ''}{named}"
         shutil.rmtree(folder, ignore_errors=True)
-        draw(folder, found, picked, data, self.model, thresholds=self.thresholds, rule=self.model.decision, method=name)
+        draw(
+            folder,
+            found,
+            picked,
+            data,
+            self.model,
+            target=explained,
+            thresholds=self.thresholds,
+            rule=self.model.decision,
+            method=name,
+        )
         found.save(folder / "maps.npz")
         return found
 
@@ -299,12 +314,19 @@ class Run:
         found = []
         for index in sorted(self.folder.glob("attributions/*/index.csv")):
             for _, row in pd.read_csv(index, dtype=str, keep_default_na=False).iterrows():
-                caption = f"{row['method']}: {row['id']}, true {row['label']}, decided {row['decision']}"
-                found.append((index.parent / row["file"], f"{caption} (p = {float(row['prob']):.2f})"))
+                said = f"true {row['label'] or 'none'}, decided {row['decision'] or 'none'}"
+                caption = f"{row['method']}: {row['id']}, {said}"
+                found.append((index.parent / row["file"], f"{caption} ({_explained(row)}p = {float(row['prob']):.2f})"))
         return found[:_MAX_PICTURES]
 
     def _fold_folders(self) -> list[Path]:
         return [self.folder / f"fold_{number}" for number in range(self.facts["num_folds"])]
+
+
+# Which class a map is of, where that is not the decision.
+def _explained(row: Mapping[str, str]) -> str:
+    target = row.get("target", row["decision"])
+    return "" if target == row["decision"] else f"map of {target}, "
 
 
 def _manifest_data(path: Path, root: Path, facts: dict[str, Any], model: SavedModel) -> Dataset:
@@ -313,6 +335,8 @@ def _manifest_data(path: Path, root: Path, facts: dict[str, Any], model: SavedMo
     columns = set(pd.read_csv(path, nrows=0).columns)
     named: dict[str, Any] = {name: name for name in ("group", "split", "weight", MASK) if name in columns}
     named["views"] = {name.removeprefix(VIEW): name for name in columns if name.startswith(VIEW)}
+    if model.multilabel:
+        named["label_separator"] = SEPARATOR
     named["mask_threshold"] = facts.get("mask_threshold", 127)
     data = Dataset.from_csv(path, root=root, image="id", classes=model.classes, positive=model.positive, **named)
     return attrs.evolve(data, positive_given=facts["positive_given"])

@@ -18,6 +18,7 @@ from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.thresholds import parse_rule
+from imgcls.evaluation.weighted import marked
 from imgcls.fitting import fit_run
 from imgcls.models.base import Backbone, backbones
 from imgcls.models.head import Head
@@ -31,6 +32,7 @@ from imgcls.training import fields
 from imgcls.training.averaging import Ema
 from imgcls.training.events import EpochEnd, StepEnd
 from imgcls.training.losses import num_outputs
+from imgcls.training.monitor import OPTIMISTIC, monitor_name
 from imgcls.training.optimizers import AdamW, Optimizer, to_optimizer
 from imgcls.training.planning import records_of
 from imgcls.training.schedules import OneCycle, Schedule, to_schedule
@@ -69,10 +71,12 @@ class Trainer:
         optimizer: For stages that name none.
         schedule: For stages that name none.
         monitor: The metric that chooses the checkpoint; None takes `average_precision` for
-            two classes, else `roc_auc`. Ties go to the lower loss, then the higher accuracy.
+            two classes or several labels, else `roc_auc`. Ties go to the lower loss, then the higher accuracy. `hter`
+            and `f1`, for two classes, are taken at the best threshold of each epoch, so they flatter; the history
+            calls them `hter_best` and `f1_best`.
         early_stopping: When a stage ends early; None never.
-        decision: The rule of the threshold that `predict` applies, for two classes; None
-            takes `max_f1`. With more classes the most probable one is taken.
+        decision: The rule of the threshold that `predict` applies, for two classes, or for each of several labels;
+            None takes `max_f1`. With more classes the most probable one is taken.
         batch_size: Records a step.
         seed: The seed of everything.
         out: The run's folder; None takes the next free one below `runs`.
@@ -94,6 +98,14 @@ class Trainer:
             in which it is spent.
         cache_features: Whether the features of a frozen backbone are computed once and kept on disk, where each record
             has only so many pictures: without augmentation, or with `views` of a stage.
+        limit: Steps an epoch at most; None takes all.
+        fast_run: Whether everything is tried in a moment: one epoch of two steps in each stage. Its numbers mean
+            nothing.
+        profile: Whether some steps of the first fold are measured, into `profile.txt` and `trace.json`.
+        deterministic: Whether torch may only use operations that give the same bits each time; it is an error to
+            need others. On a CPU nearly all are so anyway.
+        compile: Whether networks are compiled by torch; `"auto"` does so on a GPU where a measurement shows a gain
+            and the training is long enough for it.
         trackers: What hears of the training beside the run's own `events.csv`: `"tensorboard"`, `"mlflow"`, specs ...
         train_view: Another picture of the records, of `data.views`, to train on, such as one
             without background; validation and test see the images themselves.
@@ -141,7 +153,7 @@ class Trainer:
         validator=options.optional(options.instance(EarlyStopping)),
     )
     decision: str | float | None = attrs.field(default=None, validator=fields.is_decision)
-    batch_size: int = attrs.field(default=32, validator=options.count(2))
+    batch_size: int = attrs.field(default=32, validator=options.count(1))
     seed: int = attrs.field(default=42, validator=options.seed())
     out: str | Path | None = attrs.field(default=None, validator=options.optional(options.instance(str, Path)))
     callbacks: tuple[Callable[[StepEnd | EpochEnd], Any], ...] = attrs.field(
@@ -169,6 +181,11 @@ class Trainer:
     fold_seeds: tuple[int, ...] | None = attrs.field(default=None, converter=options.texts, validator=fields.are_seeds)
     max_time: float | None = attrs.field(default=None, validator=options.optional(options.number(0, above=True)))
     cache_features: bool = attrs.field(default=True, validator=options.instance(bool))
+    limit: int | None = attrs.field(default=None, validator=options.optional(options.count(1)))
+    fast_run: bool = attrs.field(default=False, validator=options.instance(bool))
+    profile: bool = attrs.field(default=False, validator=options.instance(bool))
+    deterministic: bool = attrs.field(default=False, validator=options.instance(bool))
+    compile: bool | str = attrs.field(default="auto", validator=fields.is_switch)
     trackers: tuple[Tracker, ...] = attrs.field(default=(), converter=to_trackers)
     train_view: str | None = attrs.field(default=None, validator=options.optional(options.instance(str)))
     store: str = attrs.field(default="auto", validator=options.choice(*MODES))
@@ -178,8 +195,6 @@ class Trainer:
     precision: str = attrs.field(default="auto", validator=options.choice(*PRECISIONS))
 
     def __attrs_post_init__(self) -> None:
-        if self.data.multilabel:
-            raise ConfigError("'data' must have one label a record to be trained on, got several")
         if self.train_view is not None and self.train_view not in self.data.views:
             known = nearest(self.train_view, self.data.views)
             raise ConfigError(f"'train_view' must be a view of the set, got {self.train_view!r}; {known}")
@@ -188,10 +203,17 @@ class Trainer:
             raise DataError(f"'data' must have records of at least two classes, got {present}; add the others")
         if self.data.weights is not None:
             for name in present:
-                if not self.data.weights[self.data.labels == self.data.classes.index(name)].any():
+                if not self.data.weights[marked(self.data.labels, self.data.classes.index(name))].any():
                     raise DataError(f"'weight' must be above 0 for some record of each class, got none of {name!r}")
-        if self.decision is not None and self.data.positive is None:
+        if self.accumulate > max(self.batch_size // 2, 1):
+            raise options.rejected("accumulate", "leave each part two records of a batch", self.accumulate)
+        if self.decision is not None and not self._decides:
             raise ConfigError(f"'decision' must be left out for more than two classes, got {self.decision!r}")
+        if self.monitored in OPTIMISTIC.values() and self.data.positive is None:
+            raise ConfigError(f"'monitor' must be a metric for any number of classes, got {self.monitor!r}")
+        if isinstance(self.test, Dataset) and self.test.multilabel != self.data.multilabel:
+            one, several = ("'data'", "'test'") if self.test.multilabel else ("'test'", "'data'")
+            raise DataError(f"'test' must have labels like those of 'data', got one a record in {one}, several in {several}")
         self._check_stages()
 
     # Names of classes, groups and sizes are checked before training.
@@ -201,9 +223,12 @@ class Trainer:
             with config.at("balancer" if full.stage.balancer is None else f"stages.{number}.balancer"):
                 full.balancer.check(records, batch_size=self.batch_size)
             with config.at(f"stages.{number}"):
-                full.augmenter(self.data.classes)
+                full.augmenter(self.data.classes, multilabel=self.data.multilabel)
                 full.schedule.check_warmup(full.stage.warmup or 0)
-        losses = {num_outputs(full.balancer.loss, len(self.data.classes)) for full in self.full_stages}
+        several = self.data.multilabel
+        losses = {
+            num_outputs(full.balancer.loss, len(self.data.classes), multilabel=several) for full in self.full_stages
+        }
         if len(losses) > 1:
             raise ConfigError("'stages' must all have losses on one logit or all on one a class, got both")
 
@@ -215,7 +240,7 @@ class Trainer:
     # What a stage leaves open is the Trainer's.
     def _full(self, stage: Stage) -> FullStage:
         return FullStage(
-            stage=stage,
+            stage=attrs.evolve(stage, epochs=1, warmup=None) if self.fast_run else stage,
             optimizer=stage.optimizer or self.optimizer,
             schedule=stage.schedule or self.schedule,
             augment=self.augment if stage.augment is None else stage.augment,
@@ -224,17 +249,18 @@ class Trainer:
 
     @property
     def rule(self) -> str | None:
-        """The rule of the threshold that decides; None for more than two classes."""
-        return (
-            None
-            if self.data.positive is None
-            else parse_rule("max_f1" if self.decision is None else self.decision).name
-        )
+        """The rule of the threshold that decides; None for more than two classes, of which a record has one."""
+        return parse_rule("max_f1" if self.decision is None else self.decision).name if self._decides else None
+
+    # Whether thresholds decide: for two classes, and for each of several labels.
+    @property
+    def _decides(self) -> bool:
+        return self.data.positive is not None or self.data.multilabel
 
     @property
     def monitored(self) -> str:
-        """The metric that chooses the checkpoint."""
-        return self.monitor or ("roc_auc" if self.data.positive is None else "average_precision")
+        """The metric that chooses the checkpoint, by its name in the history."""
+        return monitor_name(self.monitor or ("average_precision" if self._decides else "roc_auc"))
 
     @classmethod
     def from_config(cls, options: Mapping[str, Any]) -> Trainer:

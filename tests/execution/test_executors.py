@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.execution import work
 
 from imgcls.core.errors import ConfigError, DataError, ImgclsError
 from imgcls.execution import process
 from imgcls.execution.base import Executor, Listener, Result, Task
 from imgcls.execution.local import Local
 from imgcls.execution.processes import Processes
-from tests.execution import work
 
 
 def task(function: Callable[..., Any], name: str = "one", /, *, timeout: float | None = None, **arguments: Any) -> Task:

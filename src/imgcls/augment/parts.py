@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["CHANGED", "MOVED", "each_alone", "parts"]
 
 # What one step leaves is still in the cache when the next begins, which makes many steps several times as fast.
-MOVED = 2**19
+MOVED = 2**20
 """Values that move together: some large images, or many small ones, so that little time goes into calls."""
 
 CHANGED = 2**15

@@ -32,8 +32,9 @@ def check_shapes(found: Predictions) -> None:
         raise DataError("'ids' must name at least one record, got none; the split is empty")
     one: set[tuple[int, ...]] = {(count,)}
     wide: set[tuple[int, ...]] = {(count, classes)}
-    wanted = dict.fromkeys(["ids", "labels", "fold", "repeat", "groups"], one) | {"probs": wide}
-    wanted["logits"] = wide | {(count, 1)} if classes == 2 else wide
+    wanted = dict.fromkeys(["ids", "fold", "repeat", "groups"], one) | {"probs": wide}
+    wanted["labels"] = wide if found.multilabel else one
+    wanted["logits"] = wide | {(count, 1)} if classes == 2 and not found.multilabel else wide
     for name, shapes in wanted.items():
         value = getattr(found, name)
         if value is not None and value.shape not in shapes:
@@ -55,15 +56,22 @@ def check_labels(found: Predictions) -> None:
     """
     if found.num_classes < 2:
         raise DataError(f"'classes' must be at least two names, got {found.classes!r}")
-    wrong = (found.labels < 0) | (found.labels >= found.num_classes)
+    largest = 1 if found.multilabel else found.num_classes - 1
+    wrong = ((found.labels < 0) | (found.labels > largest)).reshape(len(found), -1).any(axis=1)
     if wrong.any():
         at = int(wrong.argmax())
-        label, name = int(found.labels[at]), str(found.ids[at])
-        raise DataError(f"'labels' must be from 0 to {found.num_classes - 1}, got {label} for {name!r}")
-    if (found.positive is not None) != (found.num_classes == 2):
+        label, name = found.labels[at].tolist(), str(found.ids[at])
+        raise DataError(f"'labels' must be from 0 to {largest}, got {label} for {name!r}")
+    _check_positive(found)
+
+
+def _check_positive(found: Predictions) -> None:
+    binary = found.num_classes == 2 and not found.multilabel
+    if (found.positive is not None) != binary:
+        several = " and several labels a record" if found.multilabel else ""
         raise DataError(
             f"'positive' must be given with two classes and only then, got {found.positive!r} "
-            f"with {found.num_classes} classes"
+            f"with {found.num_classes} classes{several}"
         )
     if found.positive is not None and found.positive not in found.classes:
         remedy = nearest(found.positive, found.classes)
@@ -77,12 +85,13 @@ def check_probs(found: Predictions) -> None:
         found: The predictions.
 
     Raises:
-        DataError: if a value is not finite or not from 0 to 1, or a row does not sum to one within 1e-4.
+        DataError: if a value is not finite or not from 0 to 1, or a row does not sum to one within 1e-4 where each
+            record has one label.
     """
     rules = {
         "be finite": np.isfinite(found.probs).all(axis=1),
         "be from 0 to 1": ((found.probs >= 0) & (found.probs <= 1)).all(axis=1),
-        "sum to one in each row": np.abs(found.probs.sum(axis=1) - 1) <= _SLACK,
+        "sum to one in each row": (np.abs(found.probs.sum(axis=1) - 1) <= _SLACK) | found.multilabel,
     }
     for rule, good in rules.items():
         if not good.all():
@@ -97,7 +106,7 @@ def check_alike(parts: Sequence[Predictions]) -> None:
         parts: Predictions.
 
     Raises:
-        DataError: if there are none, or classes, positive class, split, head or presence of groups differ.
+        DataError: if there are none, or classes, positive class, split, kind of labels, head or presence of groups differ.
     """
     if not parts:
         raise DataError("'parts' must be at least one set of predictions, got none")
@@ -106,6 +115,7 @@ def check_alike(parts: Sequence[Predictions]) -> None:
             "classes": part.classes,
             "positive": part.positive,
             "split": part.split,
+            "labels a record": "several" if part.multilabel else "one",
             "logits per record": part.logits.shape[1],
             "groups": "none" if part.groups is None else "some",
         }

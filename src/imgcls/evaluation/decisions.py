@@ -10,6 +10,7 @@ import numpy as np
 from imgcls.evaluation.arrays import Floats, Ints
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.thresholds import Threshold, values_for
+from imgcls.evaluation.weighted import Cases
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,14 +24,18 @@ def decisions(predictions: Predictions, thresholds: Sequence[Threshold] = (), ru
     Args:
         predictions: N records.
         thresholds: Fitted ones; each record is held against the one of its own fold's model.
-        rule: Whose thresholds to take; "" takes the most probable class, the first of equals.
+        rule: Whose thresholds to take; "" takes the most probable class, the first of equals, and of several labels
+            those whose probability is at least 0.5.
 
     Returns:
-        (N,) class indices; with a rule the positive class where `score >= threshold`.
+        (N,) class indices; with a rule the positive class where `score >= threshold`. Of several labels 1 for
+        each class that is decided, (N, K).
 
     Raises:
         ConfigError: if a rule has no threshold for some model, or there are more than two classes.
     """
+    if predictions.multilabel:
+        return (predictions.probs >= values_for(predictions, thresholds, rule or 0.5)).astype(np.int64)
     if rule == "":
         return predictions.probs.argmax(axis=1)
     cuts = values_for(predictions, thresholds, rule)
@@ -49,8 +54,12 @@ def confusion(predictions: Predictions, thresholds: Sequence[Threshold] = (), ru
 
     Returns:
         (K, K) with a row per true and a column per decided class, in the order of the classes;
-        with two classes the positive one is last: `[[TN, FP], [FN, TP]]`.
+        with two classes the positive one is last: `[[TN, FP], [FN, TP]]`, and so of each class where there are
+        several labels a record, (K, 2, 2).
     """
+    if predictions.multilabel:
+        cells = 2 * predictions.labels + decisions(predictions, thresholds, rule)
+        return np.stack([np.bincount(column, minlength=4).reshape(2, 2) for column in cells.T])
     count = predictions.num_classes
     cells = predictions.labels * count + decisions(predictions, thresholds, rule)
     table = np.bincount(cells, minlength=count * count).reshape(count, count)
@@ -66,13 +75,18 @@ def hard_errors(
         predictions: N records.
         thresholds: As in `decisions`.
         rule: As in `decisions`.
-        limit: The most rows per error type with two classes, and in all with more.
+        limit: The most rows per error type with two classes, and in all with more or several labels.
 
     Returns:
         Each record once, by its worst prediction. The columns idx (its position), error_type, threshold (NaN without
         a rule), path (the id), y_true, y_score and y_pred. With two classes "FP" by falling and then "FN" by rising
-        score of the positive class; with more "true -> decided" by falling probability of the decided class.
+        score of the positive class; with more "true -> decided" by falling probability of the decided class. Of several
+        labels "FP a, FN b" names what is wrong, y_true and y_pred have the labels with `|` between, y_score is the
+        loss of the record (mean binary cross-entropy in nats) and threshold NaN; most wrong labels come first, then the
+        greatest loss.
     """
+    if predictions.multilabel:
+        return _hard_labels(predictions, decisions(predictions, thresholds, rule), limit)
     import pandas as pd
 
     preds = decisions(predictions, thresholds, rule)
@@ -108,6 +122,32 @@ def _of_many(predictions: Predictions, preds: Ints, limit: int) -> tuple[Ints, F
     chosen = _once(order[preds[order] != predictions.labels[order]], predictions)[:limit]
     names = predictions.classes
     return chosen, scores, [f"{names[predictions.labels[at]]} -> {names[preds[at]]}" for at in chosen]
+
+
+def _hard_labels(predictions: Predictions, preds: Ints, limit: int) -> pd.DataFrame:
+    import pandas as pd
+
+    wrong = (preds != predictions.labels).sum(axis=1)
+    losses = Cases(labels=predictions.labels, probs=predictions.probs, preds=preds).losses
+    order = np.lexsort((-losses, -wrong))
+    chosen = _once(order[wrong[order] > 0], predictions)[:limit]
+    truths, decided = predictions.labels[chosen], preds[chosen]
+    return pd.DataFrame(
+        {
+            "idx": chosen,
+            "error_type": [_faults(*pair, predictions.classes) for pair in zip(truths, decided, strict=True)],
+            "threshold": np.full(len(chosen), np.nan),
+            "path": predictions.ids[chosen],
+            "y_true": predictions.names(truths),
+            "y_score": losses[chosen],
+            "y_pred": predictions.names(decided),
+        }
+    )
+
+
+def _faults(truth: Ints, decided: Ints, classes: Sequence[str]) -> str:
+    pairs = zip(classes, truth.tolist(), decided.tolist(), strict=True)
+    return ", ".join(f"{'FP' if called else 'FN'} {name}" for name, actual, called in pairs if actual != called)
 
 
 # Of several repeats, each has predictions of its own for the same record.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,7 +12,7 @@ from imgcls.core import options
 from imgcls.evaluation.arrays import Floats, Ints
 from imgcls.evaluation.decisions import decisions
 from imgcls.evaluation.intervals import interval
-from imgcls.evaluation.metrics import CLASS_METRICS, METRICS, counted
+from imgcls.evaluation.metrics import CLASS_METRICS, DECIDED_LABEL_METRICS, LABEL_METRICS, METRICS, counted
 from imgcls.evaluation.predictions import MEAN, Predictions
 from imgcls.evaluation.thresholds import Threshold, model_of
 from imgcls.evaluation.weighted import Cases, Weighted, restoring
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "evaluate"]
 
 COLUMNS = ("split", "fold", "level", "group", "class", "threshold", "metric", "value", "low", "high", "n")
+
+
+#: What is told of each of several labels.
+_OF_LABELS: Mapping[str, Callable[[Weighted], Floats]] = {**LABEL_METRICS, **DECIDED_LABEL_METRICS}
 
 
 @attrs.frozen(kw_only=True)
@@ -63,8 +67,8 @@ def evaluate(
     Args:
         predictions: N records of one split, from one model or more.
         thresholds: Fitted ones of every model that made a prediction (`fit_thresholds`). Each
-            record is held against the threshold of its own model. With more than two classes
-            there are none.
+            record is held against the threshold of its own model. With more than two classes, of which a record has
+            one, there are none.
         prior: (K,) how frequent each class is in the population, where that is not as in the
             records: each record then counts by the share of its class there over that here.
         resamples: How often groups are drawn for the intervals; 0 leaves them NaN.
@@ -72,7 +76,7 @@ def evaluate(
 
     Returns:
         One row per value: split, fold, level ("image"), group ("", for all), class ("" for all), threshold (the
-        rule, "" where the most probable class counts or none is decided), metric, value, low, high and
+        rule, "" where the most probable class counts, each of several labels from 0.5, or none is decided), metric, value, low, high and
         n, the number of different records (of the class, in rows of one).
 
     Raises:
@@ -140,7 +144,7 @@ class _Repeat:
 
 
 def _rows(part: Predictions, each: Sequence[_Repeat], resamples: int, seed: int) -> Iterator[dict[str, Any]]:
-    lines = _lines(part.num_classes, list(each[0].cases))
+    lines = _lines(part, list(each[0].cases))
 
     def statistic(weights: Floats) -> Floats:
         return np.mean([repeat.measured(lines, weights) for repeat in each], axis=0)
@@ -167,7 +171,7 @@ def _described(line: _Line, part: Predictions) -> dict[str, Any]:
         "class": "" if line.of is None else part.classes[line.of],
         "threshold": line.threshold,
         "metric": line.metric,
-        "n": len(part) if line.of is None else int((part.labels == line.of).sum()),
+        "n": len(part) if line.of is None else int(part.has(line.of).sum()),
     }
 
 
@@ -175,7 +179,8 @@ def _measured(line: _Line, found: Mapping[str, Weighted]) -> Floats:
     weighted = found[line.threshold]
     if line.of is None:
         return METRICS[line.metric].function(weighted)
-    return CLASS_METRICS[line.metric](weighted)[:, line.of]
+    metrics = _OF_LABELS if weighted.cases.multilabel else CLASS_METRICS
+    return metrics[line.metric](weighted)[:, line.of]
 
 
 def _cases(part: Predictions, thresholds: Sequence[Threshold], rule: str) -> Cases:
@@ -184,14 +189,22 @@ def _cases(part: Predictions, thresholds: Sequence[Threshold], rule: str) -> Cas
     return Cases(labels=part.labels, probs=part.probs, preds=preds, positive=positive)
 
 
-def _lines(num_classes: int, rules: Sequence[str]) -> list[_Line]:
-    plain = [_Line(threshold="", metric=name) for name, metric in METRICS.items() if not metric.needs_threshold]
+def _lines(part: Predictions, rules: Sequence[str]) -> list[_Line]:
+    fitting = {n: metric for n, metric in METRICS.items() if metric.fits(part.num_classes, multilabel=part.multilabel)}
+    plain = [_Line(threshold="", metric=name) for name, metric in fitting.items() if not metric.needs_threshold]
     ruled = [
         _Line(threshold=rule, metric=name)
         for rule in rules[1:]
-        for name, metric in METRICS.items()
+        for name, metric in fitting.items()
         if metric.takes_threshold
     ]
-    names = [name for name in CLASS_METRICS if name != "roc_auc" or num_classes > 2]  # of two it is the overall one
-    single = [_Line(threshold="", metric=name, of=at) for name in names for at in range(num_classes)]
-    return plain + ruled + single
+    return plain + ruled + _class_lines(part, rules)
+
+
+def _class_lines(part: Predictions, rules: Sequence[str]) -> list[_Line]:
+    if part.multilabel:
+        names = [("", name) for name in LABEL_METRICS]
+        names += [(rule, name) for rule in rules for name in DECIDED_LABEL_METRICS]
+    else:  # the area of two classes is the overall one
+        names = [("", name) for name in CLASS_METRICS if name != "roc_auc" or part.num_classes > 2]
+    return [_Line(threshold=rule, metric=name, of=at) for rule, name in names for at in range(part.num_classes)]

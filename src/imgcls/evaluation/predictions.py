@@ -14,13 +14,15 @@ import numpy.typing as npt
 
 from imgcls.core.errors import DataError, RunError
 from imgcls.core.folders import whole
+from imgcls.data.labels import SEPARATOR
 from imgcls.evaluation.arrays import Bools, Floats, Ints, Logits, Texts
 from imgcls.evaluation.checks import check_alike, check_labels, check_probs, check_shapes
+from imgcls.evaluation.weighted import marked
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MEAN", "Predictions", "probabilities", "softmax"]
+__all__ = ["MEAN", "Predictions", "joined_names", "probabilities", "softmax"]
 
 #: Written in `fold` for the mean over the models of all folds.
 MEAN = -1
@@ -50,24 +52,45 @@ def softmax(logits: npt.ArrayLike) -> Floats:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def probabilities(logits: npt.ArrayLike) -> Floats:
+def probabilities(logits: npt.ArrayLike, *, multilabel: bool = False) -> Floats:
     """Turn the output of a head into probabilities.
 
     Args:
         logits: (N, K), or (N, 1) of a binary head with one logit. The one logit speaks for
             the class of index 1, whichever class is the positive one.
+        multilabel: Whether a record may have several labels, so that each logit speaks for itself.
 
     Returns:
-        (N, K); `[1 - p, p]` with p = sigmoid(logit) where there is one logit.
+        (N, K); `[1 - p, p]` with p = sigmoid(logit) where there is one logit; of several labels the sigmoid of each.
 
     Examples:
         >>> probabilities([[0.0]])
         array([[0.5, 0.5]])
     """
     values = np.asarray(logits, dtype=np.float64)
+    if multilabel:
+        return softmax(np.stack([np.zeros_like(values), values], axis=1))[:, 1]
     if values.shape[1] == 1:
         values = np.concatenate([np.zeros_like(values), values], axis=1)
     return softmax(values)
+
+
+def joined_names(labels: Ints, classes: Sequence[str]) -> Texts:
+    """Write the labels of each record as one text, as `Dataset.frame` does.
+
+    Args:
+        labels: 1 for each class that a record has, (N, K).
+        classes: The K classes.
+
+    Returns:
+        (N,) names with `|` between, in the order of the classes; empty for none.
+
+    Examples:
+        >>> joined_names(np.array([[1, 0, 1], [0, 0, 0]]), ["a", "b", "c"]).tolist()
+        ['a|c', '']
+    """
+    names = np.asarray(classes)
+    return np.asarray([SEPARATOR.join(names[row == 1].tolist()) for row in labels], dtype=np.str_)
 
 
 def _names(values: Iterable[str]) -> tuple[str, ...]:
@@ -102,9 +125,10 @@ class Predictions:
 
     Attributes:
         ids: (N,) the records, by path or name.
-        labels: (N,) the true class, as an index into `classes`.
+        labels: (N,) the true class, as an index into `classes`; where records may have several labels, or none,
+            1 for each class that a record has, (N, K).
         logits: (N, K), or (N, 1) of a binary head with one logit.
-        probs: (N, K), rows sum to one.
+        probs: (N, K), rows sum to one; of several labels the probability of each.
         groups: (N,) the group of each record, or None.
         fold: (N,) the fold whose model made the prediction, -1 for the mean over folds.
         repeat: (N,) the repeat that the fold belongs to, as in `Folds.repeats`; -1 for the mean over folds.
@@ -112,7 +136,7 @@ class Predictions:
         split: What part of the data it is: "train", "val" or "test".
         classes: The names of the K classes.
         positive: The class of sensitivity, average precision and thresholds; given if and
-            only if there are two classes.
+            only if there are two classes, of which each record has one.
         columns: What else the set knows of the records, (N,) each by name, such as age or site.
 
     Raises:
@@ -147,6 +171,11 @@ class Predictions:
         return len(self.classes)
 
     @property
+    def multilabel(self) -> bool:
+        """Whether a record may have several labels, or none."""
+        return self.labels.ndim == 2
+
+    @property
     def positive_index(self) -> int | None:
         """The index of the positive class, None with more than two classes."""
         return None if self.positive is None else self.classes.index(self.positive)
@@ -161,6 +190,30 @@ class Predictions:
         if self.positive_index is None:
             raise DataError(f"'scores' must be asked of two classes, got {self.num_classes}; use 'probs'")
         return self.probs[:, self.positive_index]
+
+    def has(self, index: int) -> Bools:
+        """Find the records of a class.
+
+        Args:
+            index: Which class.
+
+        Returns:
+            (N,) whether they are of it.
+        """
+        return marked(self.labels, index)
+
+    def names(self, labels: Ints) -> Texts:
+        """Name classes.
+
+        Args:
+            labels: Class indices (M,), or of several labels 1 for each class, (M, K).
+
+        Returns:
+            (M,) names; of several labels with `|` between, in the order of the classes, and empty for none.
+        """
+        if not self.multilabel:
+            return np.asarray(self.classes)[labels]
+        return joined_names(labels, self.classes)
 
     def take(self, which: Bools | Ints | Sequence[int]) -> Self:
         """Pick records.
@@ -233,7 +286,7 @@ class Predictions:
             DataError: if a record has several labels.
         """
         ids, firsts, places, times = np.unique(self.ids, return_index=True, return_inverse=True, return_counts=True)
-        torn = self.labels != self.labels[firsts][places]
+        torn = (self.labels != self.labels[firsts][places]).reshape(len(self), -1).any(axis=1)
         if torn.any():
             name = str(ids[places[torn][0]])
             raise DataError(f"'labels' must be the same wherever a record repeats, got several for {name!r}")
@@ -242,8 +295,11 @@ class Predictions:
 
     # The logits are those that give the probabilities back.
     def _with_mean(self, probs: Floats) -> Self:
-        logits = np.log(np.maximum(probs, np.finfo(np.float64).tiny))
-        if self.logits.shape[1] == 1:
+        tiny = np.finfo(np.float64).tiny
+        logits = np.log(np.maximum(probs, tiny))
+        if self.multilabel:
+            logits = logits - np.log(np.maximum(1 - probs, tiny))
+        elif self.logits.shape[1] == 1:
             logits = logits[:, 1:] - logits[:, :1]
         over = np.full(len(self), MEAN)
         return attrs.evolve(self, probs=probs, logits=logits, fold=over, repeat=over)
@@ -289,21 +345,22 @@ class Predictions:
         """Show the predictions as a table.
 
         Returns:
-            One row per record: id, label (its name), group ("" without groups), fold, repeat, split,
-            `prob_<class>` for each class, and what else the set knows, with an underscore behind
+            One row per record: id, label (its name; of several with `|` between), group ("" without groups), fold,
+            repeat, split, of several labels `label_<class>` for each class (0 or 1), `prob_<class>` for each class, and what else the set knows, with an underscore behind
             a name that is one of these.
         """
         import pandas as pd
 
         columns: dict[str, Any] = {
             "id": self.ids,
-            "label": np.asarray(self.classes)[self.labels],
+            "label": self.names(self.labels),
             "group": "" if self.groups is None else self.groups,
             "fold": self.fold,
             "repeat": self.repeat,
             "split": self.split,
         }
         probs = {f"prob_{name}": self.probs[:, index] for index, name in enumerate(self.classes)}
-        named = columns | probs
+        marks = {f"label_{name}": self.labels[:, index] for index, name in enumerate(self.classes) if self.multilabel}
+        named = columns | marks | probs
         others = {f"{name}_" if name in named else name: values for name, values in self.columns.items()}
         return pd.DataFrame(named | others)

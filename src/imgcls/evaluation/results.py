@@ -104,7 +104,7 @@ def _others(part: Predictions, val: Sequence[Predictions]) -> Predictions:
     pooled = Predictions.concat(others)
     held, own = (one.ids if one.groups is None else one.groups for one in (pooled, part))
     free = ~np.isin(held, own)
-    if len(np.unique(pooled.labels[free])) < pooled.num_classes:
+    if not all(pooled.has(index)[free].any() for index in range(pooled.num_classes)):
         return part
     return pooled.take(free).mean_of_repeats()
 
@@ -124,6 +124,7 @@ def _summary(final: Predictions, thresholds: Sequence[Threshold], folds: Folds, 
         "population": folds.prior,
         "intervals": _intervals("records" if final.groups is None else "groups"),
         "classes": order,
+        "multilabel": final.multilabel,
         "confusion": {rule or "argmax": confusion(final, thresholds, rule).tolist() for rule in rules},
     }
 

@@ -1,9 +1,9 @@
-"""Thresholds of the positive class: fitted on validation predictions, applied everywhere else."""
+"""Thresholds of the positive class, or of each of several labels: fitted on validation, applied everywhere else."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
@@ -98,6 +98,7 @@ class Threshold:
         num_positives: How many of them are positive.
         achieved: What the rule is about, on these records: the F1 or the sensitivity; None for
             a fixed threshold.
+        class_name: Of several labels the class that it is for; empty for the positive one of two.
     """
 
     rule: str = attrs.field(converter=_canonical)
@@ -106,6 +107,7 @@ class Threshold:
     num_records: int = attrs.field(validator=options.count())
     num_positives: int = attrs.field(validator=options.count())
     achieved: float | None = attrs.field(default=None, validator=options.optional(options.number(0, 1)))
+    class_name: str = attrs.field(default="", validator=options.instance(str))
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -146,6 +148,10 @@ def _fixed(_: _Candidates, rule: Rule) -> Found:
     return float(rule.value or 0.0), None
 
 
+def _unfitted(_: _Candidates, rule: Rule) -> Found:
+    return 0.5 if rule.value is None or rule.kind != "fixed" else rule.value, None
+
+
 _FITS: Mapping[str, Callable[[_Candidates, Rule], Found]] = MappingProxyType(
     {
         "max_f1": _max_f1,
@@ -172,29 +178,44 @@ def fit_thresholds(
 
     Returns:
         One per rule, whose spellings count once; none with more than two classes, where the most probable class is
-        taken.
+        taken. Of several labels one per rule and class; for a class without records it is 0.5, and
+        `num_positives` is 0.
 
     Raises:
-        DataError: if no record is positive.
+        DataError: if no record of two classes is positive.
     """
-    if predictions.positive is None:
+    wanted = list(dict.fromkeys(map(parse_rule, rules)))
+    if predictions.multilabel:
+        each = enumerate(predictions.classes)
+        return tuple(t for at, name in each for t in _of_class(predictions, at, wanted, model=model, class_name=name))
+    if predictions.positive_index is None:
         return ()
-    positive = predictions.labels == predictions.positive_index
-    if not positive.any():
+    if not predictions.has(predictions.positive_index).any():
         raise DataError(
             f"'predictions' must have records of the positive class {predictions.positive!r} to fit thresholds, "
             f"got none among {len(predictions)}; give the {predictions.split} part some"
         )
+    return tuple(_of_class(predictions, predictions.positive_index, wanted, prior=prior, model=model))
+
+
+def _of_class(
+    predictions: Predictions, index: int, rules: Sequence[Rule], *, prior: Sequence[float] | None = None, **named: str
+) -> Iterator[Threshold]:
+    positive = predictions.has(index)
     weights = restoring(predictions.labels, prior)
-    odds = 1.0 if positive.all() else weights[~positive][0] / weights[positive][0]
-    candidates = _Candidates.of(predictions.scores, positive, float(odds))
-    counts = {"num_records": len(predictions), "num_positives": int(positive.sum())}
-    return tuple(_fitted(rule, candidates, model, counts) for rule in dict.fromkeys(map(parse_rule, rules)))
-
-
-def _fitted(rule: Rule, candidates: _Candidates, model: str, counts: Mapping[str, int]) -> Threshold:
-    value, achieved = _FITS[rule.kind](candidates, rule)
-    return Threshold(rule=rule.name, value=value, model=model, achieved=achieved, **counts)
+    odds = 1.0 if positive.all() or not positive.any() else weights[~positive][0] / weights[positive][0]
+    candidates = _Candidates.of(predictions.probs[:, index], positive, float(odds))
+    for rule in rules:
+        fit = _FITS[rule.kind] if positive.any() else _unfitted
+        value, achieved = fit(candidates, rule)
+        yield Threshold(
+            rule=rule.name,
+            value=value,
+            achieved=achieved,
+            num_records=len(predictions),
+            num_positives=int(positive.sum()),
+            **named,
+        )
 
 
 def model_of(fold: int) -> str:
@@ -213,25 +234,33 @@ def values_for(predictions: Predictions, thresholds: Sequence[Threshold], rule: 
     """Find the threshold that each record is held against: its own model's.
 
     Args:
-        predictions: Of two classes.
+        predictions: Of two classes, or of several labels.
         thresholds: Fitted ones, of every model that made a prediction.
         rule: As `parse_rule` reads it; a number needs no fitted threshold.
 
     Returns:
-        (N,) thresholds.
+        (N,) thresholds; of several labels (N, K).
 
     Raises:
-        ConfigError: if a model has no threshold of that rule, or there are more than two classes.
+        ConfigError: if a model has no threshold of that rule, or there are more than two classes, of which a record
+            has one.
     """
     wanted = parse_rule(rule)
+    if predictions.multilabel:
+        return np.stack([_values(predictions, thresholds, wanted, name) for name in predictions.classes], axis=1)
     if predictions.positive is None:
         raise options.rejected("rule", f"be '' with {predictions.num_classes} classes", rule, "thresholds are for two")
-    if wanted.kind == "fixed":
-        return np.full(len(predictions), wanted.value)
-    known = {threshold.model: threshold.value for threshold in thresholds if threshold.rule == wanted.name}
+    return _values(predictions, thresholds, wanted, "")
+
+
+def _values(predictions: Predictions, thresholds: Sequence[Threshold], rule: Rule, class_name: str) -> Floats:
+    if rule.kind == "fixed":
+        return np.full(len(predictions), rule.value)
+    known = {t.model: t.value for t in thresholds if t.rule == rule.name and t.class_name == class_name}
     folds, places = np.unique(predictions.fold, return_inverse=True)
     for model in map(model_of, folds):
         if model not in known:
             have = f"there are those of {listing(sorted(known))}" if known else "there are none of that rule"
-            raise ConfigError(f"'thresholds' must have {wanted.name!r} of model {model!r}; {have}")
+            whose = f"{model!r} and class {class_name!r}" if class_name else f"{model!r}"
+            raise ConfigError(f"'thresholds' must have {rule.name!r} of model {whose}; {have}")
     return np.array([known[model_of(fold)] for fold in folds])[places]

@@ -15,7 +15,7 @@ import numpy as np
 
 from imgcls.evaluation.arrays import Bools, Floats, Ints
 
-__all__ = ["Cases", "Ranking", "Weighted", "ratio", "restoring"]
+__all__ = ["Cases", "Ranking", "Weighted", "marked", "ratio", "restoring"]
 
 #: Probabilities are clipped here before the logarithm of the loss, so that none is infinite.
 _CLIP = 1e-12
@@ -56,16 +56,48 @@ class Cases:
     """Labels and predictions of N records, with what metrics need of them whatever the weights.
 
     Attributes:
-        labels: (N,) true classes.
+        labels: (N,) true classes; of several labels 1 for each class that a record has, (N, K).
         probs: (N, K).
-        preds: (N,) predicted classes.
+        preds: Predicted classes, as the labels are written; the default is the most probable class, and of several
+            labels each whose probability is at least 0.5.
         positive: The index of the positive class; looked at with two classes only.
     """
 
     labels: Ints
     probs: Floats
-    preds: Ints = attrs.field(default=attrs.Factory(lambda self: self.probs.argmax(axis=1), takes_self=True))
+    preds: Ints = attrs.field(default=attrs.Factory(lambda self: self._likely, takes_self=True))
     positive: int = attrs.field(default=1)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a record may have several labels, or none."""
+        return self.labels.ndim == 2
+
+    @property
+    def _likely(self) -> Ints:
+        return (self.probs >= 0.5).astype(np.int64) if self.multilabel else self.probs.argmax(axis=1)
+
+    def actual(self, of: int) -> Bools:
+        """Find the records of a class.
+
+        Args:
+            of: Its index.
+
+        Returns:
+            (N,) whether they are.
+        """
+        return marked(self.labels, of)
+
+    def called(self, of: int) -> Bools:
+        """Find the records that are predicted to be of a class.
+
+        Args:
+            of: Its index.
+
+        Returns:
+            (N,) whether they are.
+        """
+        return marked(self.preds, of)
 
     @property
     def num_classes(self) -> int:
@@ -74,21 +106,35 @@ class Cases:
 
     @functools.cached_property
     def losses(self) -> Floats:
-        """(N,) cross-entropy in nats, probabilities clipped at 1e-12."""
+        """(N,) cross-entropy in nats, probabilities clipped at 1e-12; of several labels the mean over them."""
+        if self.multilabel:
+            return self.label_losses.mean(axis=1)
         return -np.log(np.maximum(self.probs[np.arange(len(self.labels)), self.labels], _CLIP))
+
+    @functools.cached_property
+    def label_losses(self) -> Floats:
+        """(N, K) binary cross-entropy of each of several labels, probabilities clipped as well."""
+        return -np.log(np.maximum(np.where(self.labels == 1, self.probs, 1 - self.probs), _CLIP))
+
+    @functools.cached_property
+    def hits(self) -> Floats:
+        """(N,) whether a record is predicted right; of several labels the share of them that are."""
+        right = (self.preds == self.labels).astype(np.float64)
+        return right.mean(axis=1) if self.multilabel else right
 
     @functools.cached_property
     def indicators(self) -> Floats:
         """(N, 3 K) of 0 and 1: is of class k, is predicted k, and both."""
-        classes = np.arange(self.num_classes)
-        actual, predicted = self.labels[:, None] == classes, self.preds[:, None] == classes
+        classes = range(self.num_classes)
+        actual, predicted = (np.stack([of(k) for k in classes], axis=1) for of in (self.actual, self.called))
         return np.hstack([actual, predicted, actual & predicted]).astype(np.float64)
 
     @functools.cached_property
     def rankings(self) -> tuple[Ranking, ...]:
-        """One ranking per class against the rest; with two classes only the positive one's."""
-        columns = [self.positive] if self.num_classes == 2 else range(self.num_classes)
-        return tuple(Ranking.of(self.probs[:, column], self.labels == column) for column in columns)
+        """One ranking per class against the rest; with two classes, of which a record has one, only the positive one's."""
+        binary = self.num_classes == 2 and not self.multilabel
+        columns = [self.positive] if binary else range(self.num_classes)
+        return tuple(Ranking.of(self.probs[:, column], self.actual(column)) for column in columns)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -121,6 +167,20 @@ class Weighted:
         return ratio(both, actual)
 
     @functools.cached_property
+    def spared(self) -> Floats:
+        """(B, K) the share of those not of class k that are not predicted so."""
+        actual, predicted, both = self.counts
+        others = self.total[:, None] - actual
+        return ratio(others - predicted + both, others)
+
+    @functools.cached_property
+    def negative_precision(self) -> Floats:
+        """(B, K) the share of those not predicted k that are not."""
+        actual, predicted, both = self.counts
+        rest = self.total[:, None] - predicted
+        return ratio(rest - actual + both, rest)
+
+    @functools.cached_property
     def precision(self) -> Floats:
         """(B, K) the share of those predicted k that are."""
         _, predicted, both = self.counts
@@ -133,10 +193,33 @@ class Weighted:
         return np.where(actual > 0, ratio(2 * both, actual + predicted), np.nan)
 
     @functools.cached_property
+    def label_losses(self) -> Floats:
+        """(B, K) mean binary cross-entropy of each of several labels."""
+        return ratio(self.weights @ self.cases.label_losses, self.total[:, None])
+
+    @functools.cached_property
+    def briers(self) -> Floats:
+        """(B, K) mean squared error of the probability of each of several labels (Brier 1950)."""
+        return ratio(self.weights @ (self.cases.probs - self.cases.labels) ** 2, self.total[:, None])
+
+    @functools.cached_property
     def areas(self) -> tuple[Floats, Floats]:
         """Two of (B, R): area under the ROC curve and average precision of each ranking."""
         pairs = [_areas(ranking, self.weights) for ranking in self.cases.rankings]
         return np.stack([roc for roc, _ in pairs], axis=1), np.stack([precision for _, precision in pairs], axis=1)
+
+
+def marked(codes: Ints, of: int) -> Bools:
+    """Find the records of a class.
+
+    Args:
+        codes: (N,) classes, or of several labels 1 for each class of a record, (N, K).
+        of: The index of the class.
+
+    Returns:
+        (N,) whether they are of it.
+    """
+    return codes[:, of] == 1 if codes.ndim == 2 else codes == of
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:
@@ -144,7 +227,7 @@ def ratio(part: Floats, whole: Floats) -> Floats:
 
     Args:
         part: Any shape.
-        whole: The same shape.
+        whole: The same shape, or one that fits to it.
 
     Returns:
         part / whole, NaN where whole is 0.

@@ -101,11 +101,15 @@ def sendable_error(error: Exception) -> Exception:
         The error itself where it survives pickling, else an `ImgclsError` with its type and text.
     """
     text = "".join(traceback.format_exception(error)).rstrip()
-    try:
-        sent = pickle.loads(pickle.dumps(error))  # noqa: S301 (made in this line)
-    except Exception:  # some errors take more than they say
-        sent = None
-    if type(sent) is not type(error):
-        sent = ImgclsError(f"{type(error).__name__}: {error}")
+    sent = _again(error) or ImgclsError(f"{type(error).__name__}: {error}")
     sent.add_note(f"In its own process:\n{text}")
     return sent
+
+
+# Some errors take more than they say.
+def _again(error: Exception) -> Exception | None:
+    try:
+        found: Exception = pickle.loads(pickle.dumps(error))  # noqa: S301 (made in this line)
+    except Exception:  # whatever their code raises
+        return None
+    return found if type(found) is type(error) else None

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from imgcls.core.errors import ConfigError, nearest
 from imgcls.core.folders import write_text
 from imgcls.data.dataset import Dataset
 from imgcls.evaluation.decisions import decisions, hard_errors
@@ -21,7 +22,7 @@ from imgcls.inference.predictor import normalised
 from imgcls.inference.saved import SavedModel
 from imgcls.models.base import Classifier
 
-__all__ = ["choose", "draw", "explain"]
+__all__ = ["choose", "draw", "explain", "explained_class"]
 
 #: Images explained at a time.
 _BATCH = 16
@@ -49,6 +50,33 @@ def choose(
     return np.unique(np.linspace(0, len(predictions) - 1, min(limit, len(predictions))).astype(np.int64))
 
 
+def explained_class(
+    predictions: Predictions, thresholds: Sequence[Threshold], rule: str, *, target: str | None
+) -> NDArray[np.int64]:
+    """Choose the class of each record that is explained.
+
+    Args:
+        predictions: N records.
+        thresholds: Those of the run.
+        rule: The rule that decides; empty takes the most probable class.
+        target: The name of a class for all of them; None takes what was decided, and of several labels the most
+            probable one.
+
+    Returns:
+        Class indices (N,).
+
+    Raises:
+        ConfigError: if there is no class of that name.
+    """
+    if target is None:
+        if predictions.multilabel:
+            return predictions.probs.argmax(axis=1)
+        return decisions(predictions, thresholds, rule)
+    if target not in predictions.classes:
+        raise ConfigError(f"'target' must be a class, got {target!r}; {nearest(target, predictions.classes)}")
+    return np.full(len(predictions), predictions.classes.index(target))
+
+
 def explain(
     predictions: Predictions,
     explainer: Explainer,
@@ -67,7 +95,7 @@ def explain(
     Args:
         predictions: N records.
         explainer: The method.
-        target: The class to explain of each, (N,): what was decided.
+        target: The class to explain of each, (N,), as `explained_class` chooses it.
         data: The set that holds them.
         saved: The description of the models.
         models: Gives the model of a fold.
@@ -122,6 +150,7 @@ def draw(
     data: Dataset,
     saved: SavedModel,
     *,
+    target: NDArray[np.int64],
     thresholds: Sequence[Threshold],
     rule: str,
     method: str,
@@ -134,29 +163,36 @@ def draw(
         predictions: Their records (N).
         data: The set that holds them.
         saved: The description of the models.
+        target: The class that is explained of each, (N,).
         thresholds: Those of the run.
         rule: The rule that decides; empty takes the most probable class.
         method: The explainer's name.
 
     Returns:
-        What `index.csv` says: file, id, label, decision and probability.
+        What `index.csv` says: file, id, label, decision (of several with `|` between), the class that is explained as
+        `target`, and its probability.
     """
     import pandas as pd
 
     place = {name: position for position, name in enumerate(data.ids.tolist())}
-    decided = decisions(predictions, thresholds, rule)
+    truths, decided = (
+        predictions.names(codes).tolist() for codes in (predictions.labels, decisions(predictions, thresholds, rule))
+    )
     rows = []
     for number, name in enumerate(predictions.ids.tolist()):
-        label, preds = int(predictions.labels[number]), int(decided[number])
-        truth, predicted = saved.classes[label], saved.classes[preds]
-        prob = float(predictions.probs[number, preds])
-        kind = _kind(predictions, label, preds)
-        file = folder / kind / panel_name(number, image=name, truth=truth, predicted=predicted, method=method)
+        truth, predicted, explained = truths[number], decided[number], int(target[number])
+        prob = float(predictions.probs[number, explained])
+        kind = _kind(predictions, truth, predicted)
+        shown = {"truth": truth or "none", "predicted": predicted or "none"}
+        file = folder / kind / panel_name(number, image=name, **shown, method=method)
         file.parent.mkdir(parents=True, exist_ok=True)
         pixels = _shown(data.pixels(place[name], saved.image))
-        file.write_bytes(panel(pixels, found.maps[number], truth=truth, predicted=predicted, prob=prob, title=name))
+        if predicted != saved.classes[explained]:
+            shown["predicted"] += f", map of {saved.classes[explained]}"
+        file.write_bytes(panel(pixels, found.maps[number], **shown, prob=prob, title=name))
         where = file.relative_to(folder).as_posix()
-        rows.append({"file": where, "id": name, "label": truth, "decision": predicted, "prob": prob, "method": method})
+        said = {"label": truth, "decision": predicted, "target": saved.classes[explained], "prob": prob}
+        rows.append({"file": where, "id": name, **said, "method": method})
     write_text(folder / "index.csv", pd.DataFrame(rows).to_csv(index=False))
     return rows
 
@@ -166,7 +202,7 @@ def _shown(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
-def _kind(predictions: Predictions, label: int, preds: int) -> str:
-    if label == preds or predictions.positive is None:
-        return "right" if label == preds else "wrong"
-    return "FP" if preds == predictions.positive_index else "FN"
+def _kind(predictions: Predictions, truth: str, predicted: str) -> str:
+    if truth == predicted or predictions.positive is None:
+        return "right" if truth == predicted else "wrong"
+    return "FP" if predicted == predictions.positive else "FN"

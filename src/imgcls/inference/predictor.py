@@ -15,7 +15,7 @@ from torch import Tensor
 from imgcls.core.errors import ConfigError, nearest
 from imgcls.data import images
 from imgcls.data.spec import ImageSpec
-from imgcls.evaluation.predictions import probabilities
+from imgcls.evaluation.predictions import joined_names, probabilities
 from imgcls.evaluation.results import load_thresholds
 from imgcls.evaluation.thresholds import Threshold, parse_rule
 from imgcls.inference.saved import SavedModel
@@ -83,11 +83,12 @@ class Predictor:
         Args:
             paths: The files, or one.
             threshold: The rule of a fitted threshold, or a number; None takes the run's
-                decision rule. Only for two classes.
+                decision rule. Only for two classes, or several labels, each of which has its own.
             batch_size: Images at a time.
 
         Returns:
-            A row an image: `path`, `prob_<class>` of each class, `decision`.
+            A row an image: `path`, `prob_<class>` of each class, `decision`; of several labels those whose probability
+            reaches their threshold, with `|` between, and an empty text for none.
 
         Raises:
             DecodeError: if a file is missing or cannot be read.
@@ -95,36 +96,41 @@ class Predictor:
         """
         import pandas as pd
 
-        cut = self._cut(threshold)
+        cuts = self._cuts(threshold)
         files = [Path(paths)] if isinstance(paths, str | Path) else list(map(Path, paths))
         parts = [self._probs(files[start : start + batch_size]) for start in range(0, len(files), batch_size)]
         probs = np.concatenate(parts) if parts else np.empty((0, len(self.saved.classes)))
         columns = {f"prob_{name}": probs[:, index] for index, name in enumerate(self.saved.classes)}
-        return pd.DataFrame({"path": list(map(str, files)), **columns, "decision": self._decide(probs, cut)})
+        return pd.DataFrame({"path": list(map(str, files)), **columns, "decision": self._decide(probs, cuts)})
 
     def _probs(self, files: Sequence[Path]) -> NDArray[np.float64]:
         spec = self.saved.image
         pixels = np.stack([images.read(file, spec) for file in files])
         with torch.no_grad():
             logits = [model(normalised(pixels, model, spec)).numpy() for model in self.models]
-        return np.mean([probabilities(values) for values in logits], axis=0)
+        return np.mean([probabilities(values, multilabel=self.saved.multilabel) for values in logits], axis=0)
 
-    def _cut(self, threshold: str | float | None) -> float | None:
-        if self.saved.positive is None:
+    # One threshold for two classes, one for each of several labels, None where the most probable class is taken.
+    def _cuts(self, threshold: str | float | None) -> NDArray[np.float64] | None:
+        if self.saved.positive is None and not self.saved.multilabel:
             if threshold is not None:
                 raise ConfigError(f"'threshold' must be left out for more than two classes, got {threshold!r}")
             return None
         rule = parse_rule(self.saved.decision if threshold is None else threshold, name="threshold")
-        fitted = {t.rule: t.value for t in self.thresholds}
+        names = self.saved.classes if self.saved.multilabel else ("",)
         if rule.kind == "fixed":
-            return rule.value
-        if rule.name not in fitted:
-            raise ConfigError(f"'threshold' must be fitted in the run, got {rule.name!r}; {nearest(rule.name, fitted)}")
-        return fitted[rule.name]
+            return np.full(len(names), rule.value)
+        fitted = {(t.rule, t.class_name): t.value for t in self.thresholds}
+        if any((rule.name, name) not in fitted for name in names):
+            known = {known for known, _ in fitted}
+            raise ConfigError(f"'threshold' must be fitted in the run, got {rule.name!r}; {nearest(rule.name, known)}")
+        return np.array([fitted[rule.name, name] for name in names])
 
-    def _decide(self, probs: NDArray[np.float64], cut: float | None) -> list[str]:
+    def _decide(self, probs: NDArray[np.float64], cuts: NDArray[np.float64] | None) -> list[str]:
         classes = self.saved.classes
-        if cut is None or self.saved.positive is None:
+        if self.saved.multilabel:
+            return joined_names((probs >= cuts).astype(np.int64), classes).tolist()
+        if cuts is None or self.saved.positive is None:
             return [classes[index] for index in probs.argmax(axis=1)]
         positive = classes.index(self.saved.positive)
-        return [classes[positive if score >= cut else 1 - positive] for score in probs[:, positive]]
+        return [classes[positive if score >= cuts[0] else 1 - positive] for score in probs[:, positive]]

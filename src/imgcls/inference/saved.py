@@ -39,6 +39,7 @@ class SavedModel:
         classes: The classes in order.
         positive: The positive class of two, or None.
         decision: The rule of the threshold that decides; empty takes the most probable class.
+        multilabel: Whether a record may have several labels, each of which is decided on its own.
     """
 
     backbone: dict[str, Any]
@@ -48,6 +49,7 @@ class SavedModel:
     classes: tuple[str, ...] = attrs.field(converter=options.texts)
     positive: str | None
     decision: str
+    multilabel: bool = False
 
     def save(self, path: Path) -> None:
         """Write the description.

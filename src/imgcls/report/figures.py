@@ -60,7 +60,7 @@ def curves_figure(predictions: Predictions) -> str:
     figure, (left, right) = _figure(9, 3.6, columns=2)
     shown, drawn = _shown(predictions), []
     for place, index in enumerate(shown):
-        hits, alarms = _cumulated(predictions.labels == index, predictions.probs[:, index])
+        hits, alarms = _cumulated(predictions.has(index), predictions.probs[:, index])
         style = _style(place)
         left.step(alarms / alarms[-1], hits / hits[-1], where="post", **style)
         drawn += right.step(hits / hits[-1], hits / (hits + alarms), where="pre", **style)
@@ -78,10 +78,8 @@ def curves_figure(predictions: Predictions) -> str:
 # A class that no record has, or every record, has no curve.
 def _shown(predictions: Predictions) -> list[int]:
     positive = predictions.positive_index
-    counts = np.bincount(predictions.labels, minlength=predictions.num_classes)
-    return [
-        int(index) for index in np.flatnonzero((counts > 0) & (counts < len(predictions))) if positive in {None, index}
-    ]
+    wanted = range(predictions.num_classes) if positive is None else [positive]
+    return [index for index in wanted if 0 < predictions.has(index).sum() < len(predictions)]
 
 
 def _style(place: int) -> dict[str, Any]:

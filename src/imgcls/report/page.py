@@ -87,13 +87,38 @@ def write_page(path: Path, content: Content) -> None:
             classes=_classes(content),
             learning=learning_figure(content.history, str(content.facts["monitor"])),
             curves=curves_figure(content.predictions),
-            confusion=confusion_figure(content.evaluation["confusion"][rule], content.evaluation["classes"]),
+            confusion=_confusion(content, rule),
+            labels=_labels(content),
             rule=rule,
+            decided=_decided_by(content),
+            thresholds=_shown_thresholds(content),
             pictures=[(_embedded(file), caption) for file, caption in content.pictures],
             grouped=content.predictions.groups is not None,
             wide=len(content.evaluation["classes"]) > MANY,
         ),
     )
+
+
+# Of several labels each class has a matrix of its own, whose numbers the table of the classes tells.
+def _confusion(content: Content, rule: str) -> str:
+    if content.predictions.multilabel:
+        return ""
+    return confusion_figure(content.evaluation["confusion"][rule], content.evaluation["classes"])
+
+
+def _decided_by(content: Content) -> str:
+    several = content.predictions.multilabel
+    if content.decision:
+        whose = ", each class by a threshold of its own" if several else ""
+        return f"the rule {content.decision}{whose}"
+    return "each class from 0.5" if several else "the most probable class"
+
+
+# Of several labels only those that decide: there is one for each class, rule and model.
+def _shown_thresholds(content: Content) -> list[Threshold]:
+    if not content.predictions.multilabel:
+        return list(content.thresholds)
+    return [t for t in content.thresholds if t.rule == content.decision and t.model == "mean"]
 
 
 def _embedded(file: Path) -> str:
@@ -108,9 +133,14 @@ def _final(content: Content) -> pd.DataFrame:
 def _verdict(content: Content) -> list[str]:
     positive = content.predictions.positive
     models, _, caution = str(content.evaluation["models"]).partition("; ")
-    headline = _words(content, "accuracy" if positive is None else "average_precision")
+    multilabel = content.predictions.multilabel
+    headline = _words(content, "average_precision" if positive is not None or multilabel else "accuracy")
+    headline = f"mean over classes, {headline}" if multilabel else headline
     lines = [f"On {_units(content)}, {models}: {headline}."]
-    if content.decision:
+    if content.predictions.multilabel:
+        right, f1 = (_words(content, name, content.decision) for name in ("exact_match", "f1_macro"))
+        lines.append(f"Decided by {_decided_by(content)}: {f1}; records with all labels right, {right}.")
+    elif content.decision:
         found, spared = (_words(content, name, content.decision) for name in ("sensitivity", "specificity"))
         lines.append(f"At the threshold of the rule {content.decision} for {positive}: {found}; {spared}.")
     if caution:
@@ -180,7 +210,41 @@ def _single(content: Content, *, repeats: bool) -> list[dict[str, Any]]:
 
 def _classes(content: Content) -> list[dict[str, Any]]:
     table = _final(content)
+    if content.predictions.multilabel:  # the rest is in the table of the labels
+        table = table[~table["metric"].isin([*_FREE, *_DECIDED])]
     return [_row(row) for _, row in table[table["class"] != ""].iterrows()]
+
+
+#: What the table of several labels shows of each, whatever the threshold and at the one that decides.
+_FREE, _DECIDED = ("roc_auc", "average_precision"), ("sensitivity", "specificity", "ppv", "npv", "f1")
+
+
+# A row for each of several labels, with the values and intervals of the metrics that matter.
+def _labels(content: Content) -> list[dict[str, Any]]:
+    if not content.predictions.multilabel:
+        return []
+    table = _final(content)
+    wanted = [("", name) for name in _FREE] + [(content.decision, name) for name in _DECIDED]
+    found = {
+        (str(row["class"]), str(row["threshold"]), str(row["metric"])): row
+        for row in table[table["class"] != ""].to_dict("records")
+    }
+    return [
+        {
+            "class": name,
+            "n": found[name, "", _FREE[0]]["n"],
+            "cells": [(metric.replace("_", " "), _cell(found[name, rule, metric])) for rule, metric in wanted],
+        }
+        for name in content.predictions.classes
+    ]
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    numbers = [float(row[name]) for name in ("value", "low", "high")]
+    if math.isnan(numbers[0]):
+        return "n/a"
+    value, low, high = (f"{number:.3f}" for number in numbers)
+    return value if math.isnan(numbers[1]) else f"{value} ({low} to {high})"
 
 
 def _row(row: Any) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from imgcls.core.errors import ConfigError
 from imgcls.core.progress import say
 
-__all__ = ["PRECISIONS", "Runtime", "choose_runtime", "pick_device"]
+__all__ = ["PRECISIONS", "Runtime", "choose_runtime", "deterministic", "pick_device"]
 
 #: Kinds of devices that hold numbers and train.
 _DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
@@ -34,12 +36,14 @@ class Runtime:
         device: A torch device, such as `cpu` or `cuda:0`.
         precision: `fp32`, or `bf16` for mixed precision (weights stay in fp32).
         channels_last: Whether images and weights lie in memory channel by channel within a pixel.
+        compiled: Whether networks are compiled.
         threads: How many threads torch uses on the CPU; results depend on it in the last digits.
     """
 
     device: str = "cpu"
     precision: str = "fp32"
     channels_last: bool = False
+    compiled: bool = False
     threads: int = attrs.field(factory=torch.get_num_threads)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -61,6 +65,8 @@ class Runtime:
         Returns:
             The model.
         """
+        if self.compiled:
+            model.compile()  # in place, so that names of weights stay as they are
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         # torch's stubs lack the signature with a memory format.
         return model.to(device=self.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
@@ -72,6 +78,28 @@ class Runtime:
             The runtime with `fp32`.
         """
         return attrs.evolve(self, precision="fp32")
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Let torch use no operation that may give other bits each time.
+
+    Args:
+        wanted: Whether to; if not, nothing changes.
+
+    Yields:
+        Nothing.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic without it
+        torch.use_deterministic_algorithms(mode=True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def pick_device(name: str) -> str:
@@ -98,7 +126,9 @@ def pick_device(name: str) -> str:
     return name
 
 
-def choose_runtime(model: nn.Module, images: Tensor, *, device: str, precision: str) -> Runtime:
+def choose_runtime(
+    model: nn.Module, images: Tensor, *, device: str, precision: str, compiled: bool | str = False
+) -> Runtime:
     """Decide how a model trains, by timing a few steps where `precision` is `auto`.
 
     Args:
@@ -106,6 +136,7 @@ def choose_runtime(model: nn.Module, images: Tensor, *, device: str, precision: 
         images: A small batch of images (B, C, H, W) as they will come.
         device: As for `pick_device`.
         precision: `fp32`, `bf16` or `auto`.
+        compiled: Whether to compile; `auto` measures that too, on a GPU.
 
     Returns:
         The runtime of that precision; for `auto` the fastest, in full precision unless bf16
@@ -116,14 +147,24 @@ def choose_runtime(model: nn.Module, images: Tensor, *, device: str, precision: 
     layouts = [plain, attrs.evolve(plain, channels_last=True)]
     mixed = attrs.evolve(plain, precision="bf16", channels_last=True)
     if precision != "auto":  # nothing is measured, so that nothing depends on the clock
-        return mixed if precision == "bf16" else plain
+        chosen = mixed if precision == "bf16" else plain
+        return attrs.evolve(chosen, compiled=compiled is True)
     if place != "mps":  # mixed precision on MPS is not settled in torch
         layouts.append(mixed)
     with torch.random.fork_rng(devices=[place] if place.startswith("cuda") else []):  # dropout draws
         seconds = {runtime: _seconds(model, images, runtime) for runtime in layouts}
     best = min(layouts, key=lambda runtime: seconds[runtime] * _handicap(runtime))
+    if compiled is True or (compiled == "auto" and _gains(model, images, best)):
+        best = attrs.evolve(best, compiled=True)
     say(f"Runtime: {best.device}, {best.precision}, {'channels last' if best.channels_last else 'channels first'}")
     return best
+
+
+# Compiling takes a minute, which only a GPU's speed pays back.
+def _gains(model: nn.Module, images: Tensor, best: Runtime) -> bool:
+    if not best.device.startswith("cuda"):
+        return False
+    return _seconds(model, images, attrs.evolve(best, compiled=True)) * _GAIN < _seconds(model, images, best)
 
 
 def _handicap(runtime: Runtime) -> float:

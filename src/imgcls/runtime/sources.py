@@ -180,12 +180,17 @@ class Streamed:
             for part in parts:
                 waiting.append([pool.submit(self._decode, position) for position in part.tolist()])
                 if len(waiting) > _AHEAD:
-                    yield _together(waiting.popleft())
+                    yield self._together(waiting.popleft())
             while waiting:
-                yield _together(waiting.popleft())
+                yield self._together(waiting.popleft())
 
     def _decode(self, position: int) -> NDArray[Any]:
         return self.dataset.pixels(position, self.spec, view=self.view)
+
+    def _together(self, images: list[Future[NDArray[Any]]]) -> Tensor:
+        if not images:  # as in the share of a process that has nothing of a small batch
+            return torch.from_numpy(np.empty((0, *self.spec.size, self.spec.channels), dtype=self.spec.dtype))
+        return torch.from_numpy(np.stack([image.result() for image in images]))
 
     def to(self, device: str) -> Streamed:
         """Stay as it is; there is nothing to move.
@@ -198,10 +203,6 @@ class Streamed:
         """
         del device
         return self
-
-
-def _together(images: list[Future[NDArray[Any]]]) -> Tensor:
-    return torch.from_numpy(np.stack([image.result() for image in images]))
 
 
 def open_source(

@@ -17,7 +17,9 @@ __all__ = ["RESUME", "find_folder", "is_begun", "is_finished", "refuse_changed"]
 RESUME = ("auto", "never")
 
 #: Options that change nothing in what is learnt.
-_FREE = frozenset({"out", "workers", "store", "checkpoint_every", "snapshots", "max_time", "callbacks", "trackers"})
+_FREE = frozenset(
+    {"out", "workers", "store", "checkpoint_every", "snapshots", "max_time", "callbacks", "trackers", "profile"}
+)
 
 #: What a process leaves that was killed before its training began.
 _BEGINNINGS = frozenset({"environment.json", "manifest.csv", "splits.json", "model.json", "skipped.csv", "logs"})

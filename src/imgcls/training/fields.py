@@ -28,6 +28,7 @@ __all__ = [
     "are_seeds",
     "is_decision",
     "is_monitor",
+    "is_switch",
     "is_test",
     "is_workers",
     "to_backbone",
@@ -125,6 +126,12 @@ def is_workers(_: Any, field: attrs.Attribute[Any], given: Any) -> None:
     """Check how many threads decode."""
     if given != "auto":
         options.count(1)(_, field, given)
+
+
+def is_switch(_: Any, field: attrs.Attribute[Any], given: Any) -> None:
+    """Check what is on, off, or measured."""
+    if not isinstance(given, bool) and given != "auto":
+        raise options.rejected(field.name, "be True, False or 'auto'", given)
 
 
 def are_functions(_: Any, field: attrs.Attribute[Any], given: Any) -> None:

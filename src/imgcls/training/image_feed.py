@@ -124,8 +124,8 @@ class ImageFeed:
         )
         images, _ = self.augmenter.apply(self.batches.levels(raw), rows)
         if self.augmenter.mixes:
-            shares = functional.one_hot(targets, self.num_classes).to(images.dtype)
-            images, targets = self.augmenter.mix(images, shares, rows)
+            marks = targets if targets.ndim == 2 else functional.one_hot(targets, self.num_classes)
+            images, targets = self.augmenter.mix(images, marks.to(images.dtype), rows)
         return Fed(positions=part.positions, inputs=self.batches.standardised(images), targets=targets)
 
     # The views of a record take turns, from epoch to epoch and where it is drawn again.

@@ -72,6 +72,7 @@ class Recipe:
         caches: Whether features of frozen layers are computed once.
         start: Gives a new model the weights of an earlier run, for a fold with its number.
         unmatched: What of given weights did not fit.
+        profile: Whether some steps of the first fold are measured.
     """
 
     dataset: Dataset
@@ -102,6 +103,7 @@ class Recipe:
     caches: bool = True
     start: Callable[[Classifier, Fold, int], None] = lambda _, __, ___: None
     unmatched: Any = None
+    profile: bool = False
 
     @property
     def bad(self) -> Mapping[int, str]:
@@ -227,7 +229,7 @@ def _feed(recipe: Recipe, full: FullStage, seen: Batches, seed: int) -> ImageFee
         seen=seen,
         targets=data.labels,
         num_classes=len(data.classes),
-        augmenter=full.augmenter(data.classes),
+        augmenter=full.augmenter(data.classes, multilabel=data.multilabel),
         ranks=recipe.ranks,
         seed=seed,
         view_seed=derive_seed(recipe.seed, "views"),

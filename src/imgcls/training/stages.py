@@ -11,6 +11,7 @@ from imgcls.augment.augment import Augment, Policies, to_augment
 from imgcls.augment.augmenter import Augmenter, augmenter
 from imgcls.balancing.balancer import Balancer
 from imgcls.core import config, options
+from imgcls.core.errors import listing
 from imgcls.training.optimizers import Optimizer, to_optimizer
 from imgcls.training.schedules import Schedule, to_schedule, warmup_option
 
@@ -129,11 +130,12 @@ class FullStage:
     augment: Augment | Policies
     balancer: Balancer
 
-    def augmenter(self, classes: Sequence[str]) -> Augmenter:
+    def augmenter(self, classes: Sequence[str], *, multilabel: bool = False) -> Augmenter:
         """Bind the augmentation to the classes of a set.
 
         Args:
             classes: Their names in order.
+            multilabel: Whether a record may have several labels.
 
         Returns:
             What augments batches.
@@ -143,6 +145,9 @@ class FullStage:
         """
         with config.at("balancer"):
             again = None if self.balancer.repeats is None else _to_repeats(self.balancer.repeats)
+        if multilabel and isinstance(self.augment, Policies):
+            rule = "be one for all records where they have several labels"
+            raise options.rejected("augment", rule, f"policies for {listing(self.augment)}")
         found = augmenter(self.augment, classes=classes, repeats=again)
         if self.stage.views is not None and (found.idle or found.mixes or again is not None):
             rule = "be left out without augmentation, where images are mixed, or beside 'repeats'"
