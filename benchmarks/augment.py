@@ -130,7 +130,9 @@ def ours(images: Tensor, count: int) -> Iterator[Tensor]:
     from imgcls.augment.augment import to_augment
     from imgcls.augment.augmenter import augmenter
     from imgcls.augment.table import Rows
+    from imgcls.runtime.memory import keep_memory
 
+    keep_memory()  # as the Trainer does
     own = augmenter(to_augment("medium"), classes=["all"])
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)) % len(images)

@@ -266,12 +266,6 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
         Trainer(blobs(), **options)
 
 
-def test_several_labels_a_record_are_refused_with_the_reason() -> None:
-    data = Dataset.from_arrays(np.zeros((4, 8, 8), np.uint8), np.eye(4, 3, dtype=int))
-    with pytest.raises(ConfigError, match="'data' must have one label a record to be trained on, got several"):
-        Trainer(data)
-
-
 def test_embeddings_are_what_goes_into_the_head(fitted: Callable[..., Run]) -> None:
     data = blobs(size=8)
     backbone = {"name": "small-cnn", "base": 4, "depth": 2}

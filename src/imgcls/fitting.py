@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,18 +16,20 @@ import torch
 from imgcls.core import config
 from imgcls.core.dumping import dump
 from imgcls.core.environment import environment
-from imgcls.core.errors import RunError
+from imgcls.core.errors import ConfigError, RunError
 from imgcls.core.folders import hold, read_json, write_json, write_text
 from imgcls.core.logs import run_logs
 from imgcls.core.progress import say, warn
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.evaluation.results import conclude
+from imgcls.execution.sending import refuse_unsendable
 from imgcls.inference.saved import SavedModel
 from imgcls.preparing import divide, prepare
 from imgcls.run import Run, finish_run, load_run
 from imgcls.runtime.device import Runtime, deterministic, pick_device
 from imgcls.runtime.interruption import interruptible
+from imgcls.runtime.memory import keep_memory
 from imgcls.runtime.ranks import Ranks, joined
 from imgcls.tracking.base import RunInfo
 from imgcls.tracking.together import TrackedRun, tracked
@@ -34,6 +37,7 @@ from imgcls.training.continuing import find_folder, is_begun, is_finished, refus
 from imgcls.training.events import EpochEnd, StepEnd
 from imgcls.training.fold import FoldResult, train_fold
 from imgcls.training.planning import Recipe
+from imgcls.training.side_by_side import fewer_threads, train_side_by_side
 from imgcls.training.skipping import skipped, write_skipped
 
 if TYPE_CHECKING:
@@ -55,7 +59,9 @@ def fit_run(trainer: Trainer, *, resume: str) -> Run:
     Returns:
         The finished run.
     """
-    with joined(pick_device(trainer.device)) as ranks, interruptible(), deterministic(trainer.deterministic):
+    with joined(pick_device(trainer.device)) as ranks, interruptible(), _at_work(trainer):
+        if trainer.executor == "processes":
+            _refuse_not_alone(trainer, ranks)
         folder = Path(ranks.told(str(find_folder(trainer.out, resume)) if ranks.first else None))
         with hold(folder / ".lock", timeout=0) if ranks.first else contextlib.nullcontext():
             _fit(trainer, folder, ranks)
@@ -75,6 +81,8 @@ def _fit(trainer: Trainer, folder: Path, ranks: Ranks) -> None:
     started = time.time()
     folds, recipe = _begun(trainer, folder, ranks) if begun else _new(trainer, folder, ranks)
     with _listened(trainer, recipe, folder, begun=begun) as (recipe, live):
+        if trainer.executor == "processes":
+            _train_side_by_side(trainer, recipe, folder, len(folds))
         results = [
             train_fold(recipe, fold, number, folder / f"fold_{number}", label=f"Fold {number + 1}/{len(folds)}")
             for number, fold in enumerate(folds)
@@ -83,6 +91,55 @@ def _fit(trainer: Trainer, folder: Path, ranks: Ranks) -> None:
             _conclude(trainer, folder, results, folds, live)
     if ranks.first:
         _finish(trainer, folder, results, seconds=round(time.time() - started, 1), skipped=skipped(recipe))
+
+
+# What the Trainer asks of torch, here and in the processes of folds.
+@contextlib.contextmanager
+def _at_work(trainer: Trainer) -> Iterator[None]:
+    keep_memory()
+    with fewer_threads(trainer.parallel), deterministic(trainer.deterministic):
+        yield
+
+
+def _refuse_not_alone(trainer: Trainer, ranks: Ranks) -> None:
+    if ranks.world > 1:
+        raise ConfigError("'executor' must be 'local' under torchrun, whose processes train together, got 'processes'")
+    refuse_unsendable(_sent(trainer, num_folds=1))
+
+
+def _train_side_by_side(trainer: Trainer, recipe: Recipe, folder: Path, num_folds: int) -> None:
+    train_side_by_side(
+        _sent(trainer, num_folds=num_folds),
+        _train_alone,
+        folder=folder,
+        num_folds=num_folds,
+        epochs=sum(stage.epochs for stage in trainer.stages),
+        parallel=trainer.parallel,
+        device=trainer.device,
+        callbacks=recipe.callbacks,
+    )
+
+
+# Callbacks and trackers stay here and are told of what happens; folds that train at one time share no time.
+def _sent(trainer: Trainer, *, num_folds: int) -> Trainer:
+    shares = num_folds / math.ceil(num_folds / trainer.parallel)
+    return attrs.evolve(
+        trainer,
+        callbacks=(),
+        trackers=(),
+        executor="local",
+        parallel=1,
+        workers=torch.get_num_threads() if trainer.workers == "auto" else trainer.workers,
+        max_time=None if trainer.max_time is None else trainer.max_time * shares,
+    )
+
+
+# What a process of its own does; the recorded runtime holds there as well.
+def _train_alone(trainer: Trainer, tell: Callable[[StepEnd | EpochEnd], None], *, folder: Path, number: int) -> None:
+    name = f"fold_{number}"
+    with interruptible(), _at_work(trainer), run_logs(folder / "logs" / name):
+        folds, recipe = _begun(trainer, folder, Ranks())
+        train_fold(attrs.evolve(recipe, callbacks=(tell,)), folds[number], number, folder / name, label=name)
 
 
 def _begun(trainer: Trainer, folder: Path, ranks: Ranks) -> tuple[Folds, Recipe]:

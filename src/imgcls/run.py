@@ -316,7 +316,8 @@ class Run:
             for _, row in pd.read_csv(index, dtype=str, keep_default_na=False).iterrows():
                 said = f"true {row['label'] or 'none'}, decided {row['decision'] or 'none'}"
                 caption = f"{row['method']}: {row['id']}, {said}"
-                found.append((index.parent / row["file"], f"{caption} ({_explained(row)}p = {float(row['prob']):.2f})"))
+                sure = f"{_explained(row.to_dict())}p = {float(row['prob']):.2f}"
+                found.append((index.parent / row["file"], f"{caption} ({sure})"))
         return found[:_MAX_PICTURES]
 
     def _fold_folders(self) -> list[Path]:
@@ -324,7 +325,7 @@ class Run:
 
 
 # Which class a map is of, where that is not the decision.
-def _explained(row: Mapping[str, str]) -> str:
+def _explained(row: Mapping[Any, str]) -> str:
     target = row.get("target", row["decision"])
     return "" if target == row["decision"] else f"map of {target}, "
 

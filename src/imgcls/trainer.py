@@ -36,6 +36,7 @@ from imgcls.training.monitor import OPTIMISTIC, monitor_name
 from imgcls.training.optimizers import AdamW, Optimizer, to_optimizer
 from imgcls.training.planning import records_of
 from imgcls.training.schedules import OneCycle, Schedule, to_schedule
+from imgcls.training.side_by_side import is_parallel
 from imgcls.training.stages import EarlyStopping, FullStage, NonFinite, Snapshots, Stage
 
 __all__ = ["Trainer"]
@@ -114,6 +115,8 @@ class Trainer:
         workers: Threads that decode; `"auto"` takes one a core.
         on_bad: What to do about unreadable images: `"raise"`, or `"skip"`, which leaves them out
             of every fold and lists them in `skipped.csv`; nothing is put in their place.
+        executor: `"local"` trains the folds one after the other, `"processes"` each in a process of its own.
+        parallel: How many processes at a time; they share the threads and the GPUs.
         device: `"auto"` or a torch device.
         precision: `"fp32"`, `"bf16"`, or `"auto"`, which measures; where a seed is to give the
             same weights to the last bit, name one, since a measurement may come out otherwise.
@@ -191,6 +194,8 @@ class Trainer:
     store: str = attrs.field(default="auto", validator=options.choice(*MODES))
     workers: int | str = attrs.field(default="auto", validator=fields.is_workers)
     on_bad: str = attrs.field(default="raise", validator=options.choice("raise", "skip"))
+    executor: str = attrs.field(default="local", validator=options.choice("local", "processes"))
+    parallel: int = attrs.field(default=1, validator=is_parallel)
     device: str = attrs.field(default="auto", validator=options.instance(str))
     precision: str = attrs.field(default="auto", validator=options.choice(*PRECISIONS))
 
@@ -213,7 +218,9 @@ class Trainer:
             raise ConfigError(f"'monitor' must be a metric for any number of classes, got {self.monitor!r}")
         if isinstance(self.test, Dataset) and self.test.multilabel != self.data.multilabel:
             one, several = ("'data'", "'test'") if self.test.multilabel else ("'test'", "'data'")
-            raise DataError(f"'test' must have labels like those of 'data', got one a record in {one}, several in {several}")
+            raise DataError(
+                f"'test' must have labels like those of 'data', got one a record in {one}, several in {several}"
+            )
         self._check_stages()
 
     # Names of classes, groups and sizes are checked before training.

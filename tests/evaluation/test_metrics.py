@@ -15,6 +15,8 @@ from imgcls.evaluation.metrics import CLASS_METRICS, METRICS, counted, measure, 
 from imgcls.evaluation.predictions import softmax
 from imgcls.evaluation.weighted import Cases, Weighted
 
+OF_ONE_LABEL = [name for name, found in METRICS.items() if not found.multilabel_only]
+
 
 def drawn(seed: int, num_classes: int, *, num_records: int = 60, digits: int = 1) -> Cases:
     """Random cases of every class, with tied scores since logits are rounded."""
@@ -49,20 +51,20 @@ def reference(name: str, cases: Cases, weights: Any = None) -> float:
     return float(known[name]())
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", OF_ONE_LABEL)
 @pytest.mark.parametrize("num_classes", [2, 5])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_values_are_those_of_scikit_learn(name: str, num_classes: int, seed: int) -> None:
-    if num_classes > 2 and METRICS[name].binary_only:
+    if not METRICS[name].fits(num_classes, multilabel=False):
         return
     cases = drawn(seed, num_classes)
     assert measure(name, cases).item() == pytest.approx(reference(name, cases), abs=1e-9)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", OF_ONE_LABEL)
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_weights_are_those_of_scikit_learn(name: str, num_classes: int) -> None:
-    if num_classes > 2 and METRICS[name].binary_only:
+    if not METRICS[name].fits(num_classes, multilabel=False):
         return
     cases = drawn(1, num_classes)
     weights = np.random.default_rng(0).gamma(1.0, size=(4, 60))
@@ -79,7 +81,7 @@ def test_a_weight_repeats_a_record(seed: int, num_classes: int, data: st.DataObj
         labels=cases.labels.repeat(times), probs=cases.probs.repeat(times, axis=0), positive=cases.positive
     )
     for name, found in METRICS.items():
-        if num_classes == 2 or not found.binary_only:
+        if found.fits(num_classes, multilabel=False):
             weighted = measure(name, cases, weights=times[None].astype(float))
             assert weighted == pytest.approx(measure(name, repeated), abs=1e-12, nan_ok=True)
 
@@ -147,7 +149,7 @@ def test_class_metrics_are_those_of_scikit_learn() -> None:
     assert found["roc_auc"] == pytest.approx(sk.roc_auc_score(np.eye(4)[cases.labels], cases.probs, average=None))
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", OF_ONE_LABEL)
 def test_a_share_is_the_mean_of_hits_over_the_records_it_counts(name: str) -> None:
     cases = drawn(1, 2)
     found, hits = counted(name, cases), cases.preds == cases.labels
@@ -166,3 +168,7 @@ def test_unknown_and_unfit_metrics_are_refused() -> None:
         metric("roc_acu")
     with pytest.raises(ConfigError, match="'metric' must be one for 3 classes, got 'ppv', which is for two"):
         measure("ppv", drawn(0, 3))
+    with pytest.raises(
+        ConfigError, match="'metric' must be one for 2 classes, got 'exact_match', which is for several"
+    ):
+        measure("exact_match", drawn(0, 2))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from imgcls.runtime import interruption
-from imgcls.runtime.interruption import EXIT_CODE, Interrupted, deferred, interruptible, wanted
+from imgcls.runtime.interruption import EXIT_CODE, Interrupted, at_once, deferred, interruptible, wanted
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -102,6 +102,23 @@ def test_a_second_request_some_time_later_ends_at_once(monkeypatch: pytest.Monke
 
     interrupted(block)
     assert done == ["first"]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_where_nothing_is_to_be_saved_a_request_ends_at_once(before: bool) -> None:
+    done = []
+
+    def block() -> None:
+        with deferred():
+            if before:
+                signal.raise_signal(signal.SIGTERM)
+            with at_once():
+                signal.raise_signal(signal.SIGTERM)
+                done.append("block")
+            done.append("after")
+
+    interrupted(block)
+    assert not done
 
 
 def test_a_request_is_forgotten_with_its_training() -> None:

@@ -65,7 +65,10 @@ def end(processes: list[Process], codes: set[int]) -> list[str]:
 
 
 def weights(run: Path) -> dict[str, np.ndarray[Any, Any]]:
-    return load_file(max((run / "fold_0" / "checkpoints" / "last").glob("*.safetensors")))
+    found: dict[str, np.ndarray[Any, Any]] = load_file(
+        max((run / "fold_0" / "checkpoints" / "last").glob("*.safetensors"))
+    )
+    return found
 
 
 def check_same(run: Path, other: Path) -> None:
@@ -150,8 +153,8 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     said = end(begin(tmp_path / "two", task="primitives"), {0})
     end(begin(tmp_path / "one", world=1), {0})
     check_same(tmp_path / "two", tmp_path / "one")
-    losses = [json.loads((tmp_path / name / "steps.json").read_text()) for name in ("two", "one")]
-    np.testing.assert_allclose(*losses, rtol=0, atol=1e-6)
+    two, one = (json.loads((tmp_path / name / "steps.json").read_text()) for name in ("two", "one"))
+    np.testing.assert_allclose(two, one, rtol=0, atol=1e-6)
     assert "Fold 1/1" in said[0]
     assert said[1] == ""
 
@@ -166,9 +169,9 @@ def test_two_processes_that_are_stopped_go_on_in_any_number(
     last = tmp_path / "stopped" / "fold_0" / "checkpoints" / "last"
     until(lambda: len(list(last.glob("*.json"))) > 1)
     found[1].send_signal(signal.SIGTERM)  # all stop in the same step, whoever gets the signal
-    stopped = time.monotonic()
+    stopped = time.time()
     said = end(found, {75})
-    assert time.monotonic() - stopped < 10
+    assert max(file.stat().st_mtime for file in last.glob("*.json")) < stopped + 10
     assert "the same command goes on" in said[0]
     end(begin(tmp_path / "stopped", checkpoint_every=1, world=world), {0})
     check_same(tmp_path / "stopped", tmp_path / "whole")
@@ -192,10 +195,11 @@ def test_small_batches_leave_nobody_with_a_single_record(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_where_one_process_fails_the_others_do_not_wait(tmp_path: Path) -> None:
-    begun = time.monotonic()
-    said = end(begin(tmp_path / "run", fail=2), {1})
-    assert "on purpose" in said[0]
-    assert time.monotonic() - begun < 60
+    processes = begin(tmp_path / "run", fail=2)
+    assert processes[0].wait(timeout=90) == 1
+    failed = time.monotonic()
+    assert "on purpose" in end(processes, {1})[0]
+    assert time.monotonic() - failed < 20
 
 
 @pytest.mark.slow
@@ -219,7 +223,7 @@ def test_under_torchrun_a_signal_to_the_whole_group_leaves_a_checkpoint(
 
 @pytest.mark.slow
 def test_a_run_in_use_is_refused_by_all_processes(tmp_path: Path, until: Callable[[Callable[[], bool]], None]) -> None:
-    first = begin(tmp_path / "run", world=1, pause=1.0)
+    first = begin(tmp_path / "run", world=1, pause=5.0)
     until((tmp_path / "run" / "fold_0" / "balance.json").exists)
     said = end(begin(tmp_path / "run"), {1})
     first[0].send_signal(signal.SIGTERM)

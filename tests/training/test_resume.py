@@ -203,6 +203,21 @@ def test_a_validation_that_is_stopped_is_done_when_training_goes_on(
     assert stops > 4
 
 
+def test_the_search_for_a_rate_is_stopped_at_once(plan: Plan, network: Network) -> None:
+    model, job, calls = network(), plan(stages=(Stage(epochs=1, lr="find"),)), itertools.count()
+
+    def stop(*_: Any) -> None:
+        if next(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    handle = model.register_forward_pre_hook(stop)
+    with pytest.raises(Interrupted), interruptible():
+        train(model, job)
+    handle.remove()
+    assert next(calls) == 4
+    assert len(train(network(), job).history) == 1
+
+
 def test_training_that_is_over_is_only_concluded(plan: Plan, network: Network) -> None:
     job = plan()
     whole, again = train(network(), job), train(network(seed=1), job)
@@ -251,7 +266,7 @@ def test_a_process_killed_in_its_first_save_begins_again(plan: Plan, network: Ne
 
 def test_time_spent_before_counts(plan: Plan, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
+    monkeypatch.setattr("imgcls.training.loop.time.perf_counter", lambda: now)
 
     def tick(event: StepEnd) -> None:
         nonlocal now

@@ -80,7 +80,7 @@ def test_a_batch_in_parts_trains_like_a_whole_one(
 def test_no_part_is_a_single_record(size: int, parts: int, sizes: list[int]) -> None:
     found = step._parts(size, parts)
     assert sorted(part.stop - part.start for part in found) == sorted(sizes)
-    np.testing.assert_array_equal(np.concatenate([np.arange(size)[part] for part in found] or [[]]), np.arange(size))
+    assert [number for part in found for number in range(size)[part]] == list(range(size))
 
 
 # Clipping
@@ -88,16 +88,16 @@ def test_no_part_is_a_single_record(size: int, parts: int, sizes: list[int]) -> 
 
 def test_a_gradient_is_clipped_as_torch_does(plan: Plan, plain: Callable[[], Classifier]) -> None:
     model, reference = plain(), plain()
-    job = plan(batch_size=28, stages=ONE, optimizer=Sgd(momentum=0.0, weight_decay=0.0), clip_grad=0.05)
+    job = plan(batch_size=28, stages=ONE, optimizer=Sgd(momentum=0.0, weight_decay=0.0), clip_grad=0.002)
     found = train(model, job)
     positions = job.phases[0].draws(0)[0]
     logits = reference(job.batches.images(positions))
     nn.functional.cross_entropy(logits, torch.from_numpy(job.targets[positions])).backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.05)
+    norm = torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.002)
     torch.optim.SGD(reference.parameters(), lr=0.05).step()
     close(model, reference)
     assert found[0].grad_norm == pytest.approx(float(norm), abs=1e-6)
-    assert norm_of(reference) == pytest.approx(0.05, abs=1e-4)
+    assert norm_of(reference) == pytest.approx(0.002, abs=1e-6)
 
 
 # Memory
@@ -127,7 +127,7 @@ def test_where_memory_is_short_parts_get_smaller_and_nothing_else_changes(
     found = train(model, plan(**options))
     close(model, whole)
     assert [event.loss for event in found] == pytest.approx([event.loss for event in expected], abs=1e-6)
-    assert small.sizes[:3] == [14, 7, 3]  # whole, in two, in four parts
+    assert small.sizes[:3] == [14, 7, 4]  # whole, in two, in four parts
     assert max(small.sizes[3:]) <= 4  # from then on
     assert "each batch goes through the network in 4 parts from now on" in capsys.readouterr().err
 
@@ -220,7 +220,7 @@ def test_rolling_back_goes_on_from_the_checkpoint_with_half_of_the_rate(
         nonfinite=NonFinite(policy="rollback"), stages=(Stage(epochs=2, lr=0.04),), optimizer=optimizer, average=2
     )
     steps = train(bursting(network, 1, 7), job)
-    assert [event.step for event in steps] == [0, *range(4), 4, *range(4, 8)][: len(steps)] or True
+    assert [event.step for event in steps] == [0, *range(4), 4, *range(4, 8)]
     rates = [event.lr for event in steps]
     assert rates[0] == 0.04
     assert rates[-1] == pytest.approx(0.01)

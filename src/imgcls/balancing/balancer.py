@@ -151,7 +151,9 @@ class Balancer:
     def _refuse_labels(self, records: Records) -> None:
         name = self.loss.name
         if records.multilabel and self.loss != Bce():
-            raise ConfigError(f"'loss' must be 'bce' where records have several labels, got {name!r}")
+            raise ConfigError(
+                f"'loss' must be 'bce' where records have several labels, got {name!r}; say balancer={{'loss': 'bce'}}"
+            )
         if not records.multilabel and self.loss == Bce() and records.num_classes != 2:
             raise ConfigError(f"'loss' must be 'cross-entropy' for more than two classes, got {name!r}")
         if records.multilabel and self.correct_priors and self.sampler.corrects:

@@ -106,7 +106,8 @@ def check_alike(parts: Sequence[Predictions]) -> None:
         parts: Predictions.
 
     Raises:
-        DataError: if there are none, or classes, positive class, split, kind of labels, head or presence of groups differ.
+        DataError: if there are none, or classes, positive class, split, kind of labels, head or presence of groups
+            differ.
     """
     if not parts:
         raise DataError("'parts' must be at least one set of predictions, got none")

@@ -76,8 +76,8 @@ def evaluate(
 
     Returns:
         One row per value: split, fold, level ("image"), group ("", for all), class ("" for all), threshold (the
-        rule, "" where the most probable class counts, each of several labels from 0.5, or none is decided), metric, value, low, high and
-        n, the number of different records (of the class, in rows of one).
+        rule, "" where the most probable class counts, each of several labels from 0.5, or none is decided), metric,
+        value, low, high and n, the number of different records (of the class, in rows of one).
 
     Raises:
         ConfigError: if `resamples` is negative or a model has no threshold of some rule.

@@ -346,8 +346,8 @@ class Predictions:
 
         Returns:
             One row per record: id, label (its name; of several with `|` between), group ("" without groups), fold,
-            repeat, split, of several labels `label_<class>` for each class (0 or 1), `prob_<class>` for each class, and what else the set knows, with an underscore behind
-            a name that is one of these.
+            repeat, split, of several labels `label_<class>` for each class (0 or 1), `prob_<class>` for each class,
+            and what else the set knows, with an underscore behind a name that is one of these.
         """
         import pandas as pd
 

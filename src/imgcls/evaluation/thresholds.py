@@ -105,7 +105,7 @@ class Threshold:
     value: float = attrs.field(validator=options.number(0, 1))
     model: str = attrs.field(validator=options.instance(str))
     num_records: int = attrs.field(validator=options.count())
-    num_positives: int = attrs.field(validator=options.count())
+    num_positives: int = attrs.field(validator=options.count(0))
     achieved: float | None = attrs.field(default=None, validator=options.optional(options.number(0, 1)))
     class_name: str = attrs.field(default="", validator=options.instance(str))
 

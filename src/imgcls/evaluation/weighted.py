@@ -131,7 +131,7 @@ class Cases:
 
     @functools.cached_property
     def rankings(self) -> tuple[Ranking, ...]:
-        """One ranking per class against the rest; with two classes, of which a record has one, only the positive one's."""
+        """One ranking per class against the rest; only the positive one's where a record has one of two classes."""
         binary = self.num_classes == 2 and not self.multilabel
         columns = [self.positive] if binary else range(self.num_classes)
         return tuple(Ranking.of(self.probs[:, column], self.actual(column)) for column in columns)

@@ -183,13 +183,13 @@ def draw(
         truth, predicted, explained = truths[number], decided[number], int(target[number])
         prob = float(predictions.probs[number, explained])
         kind = _kind(predictions, truth, predicted)
-        shown = {"truth": truth or "none", "predicted": predicted or "none"}
-        file = folder / kind / panel_name(number, image=name, **shown, method=method)
+        seen, shown = truth or "none", predicted or "none"
+        file = folder / kind / panel_name(number, image=name, truth=seen, predicted=shown, method=method)
         file.parent.mkdir(parents=True, exist_ok=True)
         pixels = _shown(data.pixels(place[name], saved.image))
         if predicted != saved.classes[explained]:
-            shown["predicted"] += f", map of {saved.classes[explained]}"
-        file.write_bytes(panel(pixels, found.maps[number], **shown, prob=prob, title=name))
+            shown += f", map of {saved.classes[explained]}"
+        file.write_bytes(panel(pixels, found.maps[number], truth=seen, predicted=shown, prob=prob, title=name))
         where = file.relative_to(folder).as_posix()
         said = {"label": truth, "decision": predicted, "target": saved.classes[explained], "prob": prob}
         rows.append({"file": where, "id": name, **said, "method": method})

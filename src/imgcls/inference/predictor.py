@@ -128,8 +128,8 @@ class Predictor:
 
     def _decide(self, probs: NDArray[np.float64], cuts: NDArray[np.float64] | None) -> list[str]:
         classes = self.saved.classes
-        if self.saved.multilabel:
-            return joined_names((probs >= cuts).astype(np.int64), classes).tolist()
+        if cuts is not None and self.saved.multilabel:
+            return list(map(str, joined_names((probs >= cuts).astype(np.int64), classes)))
         if cuts is None or self.saved.positive is None:
             return [classes[index] for index in probs.argmax(axis=1)]
         positive = classes.index(self.saved.positive)

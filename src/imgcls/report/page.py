@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +140,8 @@ def _verdict(content: Content) -> list[str]:
     if content.predictions.multilabel:
         right, f1 = (_words(content, name, content.decision) for name in ("exact_match", "f1_macro"))
         lines.append(f"Decided by {_decided_by(content)}: {f1}; records with all labels right, {right}.")
+        if blind := [t.class_name for t in _shown_thresholds(content) if not t.num_positives]:
+            lines.append(f"No validation record has {', '.join(blind)}, so 0.5 decides there.")
     elif content.decision:
         found, spared = (_words(content, name, content.decision) for name in ("sensitivity", "specificity"))
         lines.append(f"At the threshold of the rule {content.decision} for {positive}: {found}; {spared}.")
@@ -239,7 +241,7 @@ def _labels(content: Content) -> list[dict[str, Any]]:
     ]
 
 
-def _cell(row: Mapping[str, Any]) -> str:
+def _cell(row: Mapping[Hashable, Any]) -> str:
     numbers = [float(row[name]) for name in ("value", "low", "high")]
     if math.isnan(numbers[0]):
         return "n/a"

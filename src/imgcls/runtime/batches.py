@@ -115,17 +115,21 @@ class Batches:
         for raw in self.source.each(parts):
             yield self.ready(raw)
 
-    def levels(self, raw: Tensor) -> Tensor:
-        """Turn pixels into images as augmentation changes them.
+    def planes(self, raw: Tensor) -> Tensor:
+        """Turn pixels into images as augmentation takes them.
 
         Args:
             raw: Pixels (B, H, W, C) of the source.
 
         Returns:
-            Images (B, C, H, W) from 0 to 1, float32, each channel a plane, on the device.
+            The same as (B, C, H, W), on the device.
         """
-        planes = raw.to(self.runtime.device).permute(0, 3, 1, 2)
-        return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(self.spec.levels)
+        return raw.to(self.runtime.device).permute(0, 3, 1, 2)
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """How images lie in memory."""
+        return torch.channels_last if self.runtime.channels_last else torch.contiguous_format
 
     def standardised(self, images: Tensor) -> Tensor:
         """Normalise images from 0 to 1.
@@ -134,12 +138,11 @@ class Batches:
             images: Images (B, C, H, W) from 0 to 1; they are overwritten.
 
         Returns:
-            Normalised images (B, C, H, W), float32, in the memory layout of the runtime.
+            Normalised images (B, C, H, W), float32.
         """
         assert self.spec.statistics is not None
         mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in self.spec.statistics)
-        layout = torch.channels_last if self.runtime.channels_last else torch.contiguous_format
-        return images.sub_(mean).div_(std).contiguous(memory_format=layout)
+        return images.sub_(mean).div_(std)
 
     def ready(self, raw: Tensor) -> Tensor:
         """Turn pixels into what the network sees.

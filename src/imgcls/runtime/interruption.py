@@ -12,7 +12,7 @@ from types import FrameType
 
 from imgcls.core.progress import say
 
-__all__ = ["EXIT_CODE", "Interrupted", "deferred", "interruptible", "wanted"]
+__all__ = ["EXIT_CODE", "Interrupted", "at_once", "deferred", "interruptible", "wanted"]
 
 #: The exit code of a process that can be continued (EX_TEMPFAIL of sysexits.h).
 EXIT_CODE = 75
@@ -93,6 +93,25 @@ def deferred() -> Iterator[None]:
         _requests.deferring = False
     if _requests.wanted:
         raise Interrupted
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Let a signal end this part of a deferred block at once, since all is saved already.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        Interrupted: if a signal came before.
+    """
+    if _requests.wanted:
+        raise Interrupted
+    before, _requests.deferring = _requests.deferring, False
+    try:
+        yield
+    finally:
+        _requests.deferring = before
 
 
 def wanted() -> bool:

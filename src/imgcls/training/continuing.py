@@ -18,7 +18,19 @@ RESUME = ("auto", "never")
 
 #: Options that change nothing in what is learnt.
 _FREE = frozenset(
-    {"out", "workers", "store", "checkpoint_every", "snapshots", "max_time", "callbacks", "trackers", "profile"}
+    {
+        "executor",
+        "parallel",
+        "out",
+        "workers",
+        "store",
+        "checkpoint_every",
+        "snapshots",
+        "max_time",
+        "callbacks",
+        "trackers",
+        "profile",
+    }
 )
 
 #: What a process leaves that was killed before its training began.

@@ -84,15 +84,19 @@ class ImageFeed:
             return features_of(model.body, self.batches, train)
 
         def make(raw: Tensor, positions: NDArray[np.int64]) -> Tensor:
-            return self.batches.standardised(self._view(raw, positions, view))
+            return self._view(raw, positions, view)
 
         key = f"{self.augmenter!r} {self.view_seed} {view}"
         return features_of(model.body, self.batches, train, make=make, key=key)
 
     # A view is a picture of a record whatever its place in the epoch.
     def _view(self, raw: Tensor, positions: NDArray[np.int64], view: int) -> Tensor:
-        rows = Rows(seed=self.view_seed, epoch=view, numbers=positions, labels=self.targets[positions])
-        return self.augmenter.apply(self.batches.levels(raw), rows)[0]
+        rows = Rows(seed=self.view_seed, epoch=view, numbers=positions, labels=self._classes(positions))
+        return self._augmented(raw, rows)
+
+    def _augmented(self, raw: Tensor, rows: Rows) -> Tensor:
+        batches = self.batches
+        return self.augmenter.apply(batches.planes(raw), rows, finish=batches.standardised, layout=batches.layout)[0]
 
     def each(self, draws: Sequence[NDArray[np.int64]], epoch: int, *, skip: int) -> Iterator[Fed]:
         """Make the steps of an epoch.
@@ -119,24 +123,30 @@ class ImageFeed:
             seed=self.seed,
             epoch=epoch,
             numbers=part.numbers,
-            labels=self.targets[part.positions],
+            labels=self._classes(part.positions),
             repeated=part.times > 0,
         )
-        images, _ = self.augmenter.apply(self.batches.levels(raw), rows)
+        images = self._augmented(raw, rows)
         if self.augmenter.mixes:
-            marks = targets if targets.ndim == 2 else functional.one_hot(targets, self.num_classes)
-            images, targets = self.augmenter.mix(images, marks.to(images.dtype), rows)
-        return Fed(positions=part.positions, inputs=self.batches.standardised(images), targets=targets)
+            images, targets = self.augmenter.mix(images, self._shares(targets), rows)
+        return Fed(positions=part.positions, inputs=images, targets=targets)
+
+    # Of several labels a record has no class, so that policies by class are refused before.
+    def _classes(self, positions: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        return self.targets[positions] if self.targets.ndim == 1 else None
+
+    def _shares(self, targets: Tensor) -> Tensor:
+        return (functional.one_hot(targets, self.num_classes) if targets.ndim == 1 else targets).float()
 
     # The views of a record take turns, from epoch to epoch and where it is drawn again.
     def _turned(self, raw: Tensor, part: Drawn, epoch: int, views: int) -> Tensor:
         turn = (epoch + part.times) % views
-        images = self.batches.levels(raw)
+        images = torch.empty(self.batches.planes(raw).shape, device=self.batches.runtime.device)
         for view in np.unique(turn).tolist():
             chosen = np.flatnonzero(turn == view)
             index = torch.from_numpy(chosen)
             images[index.to(images.device)] = self._view(raw[index.to(raw.device)], part.positions[chosen], view)
-        return self.batches.standardised(images)
+        return images.contiguous(memory_format=self.batches.layout)
 
     def logits(self, model: Classifier, inputs: Tensor) -> Tensor:
         """Compute logits with gradients.

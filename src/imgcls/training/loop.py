@@ -18,7 +18,7 @@ from imgcls.models.base import Classifier
 from imgcls.models.freezing import freeze, set_modes
 from imgcls.runtime.batches import chunks
 from imgcls.runtime.checkpoints import has_checkpoint, load_checkpoint
-from imgcls.runtime.interruption import Interrupted, deferred, wanted
+from imgcls.runtime.interruption import Interrupted, at_once, deferred, wanted
 from imgcls.training.averaging import greedy_soup
 from imgcls.training.events import EpochEnd, StepEnd
 from imgcls.training.feeding import Fed, Feed
@@ -97,8 +97,9 @@ def _own_chance(job: Job) -> Any:
 def _enter(state: State, phase: Phase, job: Job, rest: dict[str, Any] | None) -> None:
     freeze(state.model, phase.stage.train)
     _shift(state, phase)
-    state.feed = phase.feed.prepared(state.model, phase.train, job.val)
-    lr = found_rate(state, phase, job) if phase.stage.lr == FIND else float(phase.stage.lr)
+    with at_once():  # which may take long, and what came before is on disk
+        state.feed = phase.feed.prepared(state.model, phase.train, job.val)
+        lr = found_rate(state, phase, job) if phase.stage.lr == FIND else float(phase.stage.lr)
     state.optimizer = phase.optimizer_over(state.model, lr=lr * 0.5**state.rolled)
     state.course = phase.course_over(state.optimizer, state.first)
     if rest is not None and rest["optimizer"] is not None:

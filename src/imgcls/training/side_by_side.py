@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
+from imgcls.core import options
 from imgcls.core.progress import Advance, progress, say
 from imgcls.execution.base import Listener, Result, Task
 from imgcls.execution.processes import Processes
 from imgcls.runtime.interruption import Interrupted
 from imgcls.training.events import EpochEnd, StepEnd
 
-__all__ = ["fewer_threads", "train_side_by_side", "visible_gpus"]
+__all__ = ["fewer_threads", "is_parallel", "train_side_by_side", "visible_gpus"]
 
 
 def train_side_by_side(
@@ -89,6 +91,13 @@ def _listener(
             say(f"Warnings of {task.name} are in {warnings}")
 
     return Listener(heard=heard, done=done)
+
+
+def is_parallel(trainer: Any, field: attrs.Attribute[Any], given: Any) -> None:
+    """Check how many processes train at a time."""
+    options.count(1)(trainer, field, given)
+    if trainer.executor == "local" and given > 1:
+        raise options.rejected(field.name, "be 1 in one process", given, "choose executor 'processes'")
 
 
 @contextlib.contextmanager
