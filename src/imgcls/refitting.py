@@ -12,7 +12,7 @@ import numpy as np
 
 from imgcls.core.config import from_yaml
 from imgcls.core.errors import RunError
-from imgcls.core.folders import new_folder, read_json, write_json, write_text
+from imgcls.core.folders import new_folder, read_json, write_json
 from imgcls.core.randomness import generator
 from imgcls.data.folds import Fold, Folds
 from imgcls.inference.saved import SavedModel
@@ -30,12 +30,15 @@ __all__ = ["refit"]
 #: Records whose metrics the history of a refitted model has; they are of those that it trains on.
 _WATCHED = 256
 
-#: What speaks for a refitted model: numbers of other models of the same training.
-_COPIED = ("metrics.csv", "evaluation.json", "hard_errors.csv", "predictions_test.npz", "manifest.csv")
+#: What a refitted model takes from the run: its numbers are those of other models of the same training.
+_COPIED = (
+    *("config.yaml", "environment.json", "manifest.csv", "thresholds.json"),
+    *("metrics.csv", "hard_errors.csv", "predictions_test.npz"),
+)
 
 _SPEAKS = (
-    "The numbers are those of the models of the folds, each on records that it did not train on. They speak for this model "
-    "as far as it was trained alike, on more records; it was not measured itself."
+    "this model was trained on all their records and was not measured itself, so the numbers speak for it as far as it "
+    "was trained alike"
 )
 
 
@@ -57,26 +60,29 @@ def refit(run: Run, *, out: Path | str | None = None) -> Run:
         RunError: if the run's configuration cannot be rebuilt, or its learning rates followed validation.
     """
     trainer = _trainer(run)
+    epochs, fold = _epochs(run), _everything(run)
     folder = new_folder(run.folder / "refit" if out is None else out)
     with interruptible():
         runtime = Runtime(**read_json(run.folder / "environment.json")["runtime"])
         recipe, model = prepare(trainer, num_folds=1, ranks=Ranks(), runtime=runtime)
-        fold = _everything(run)
-        train_fold(attrs.evolve(recipe, final=_epochs(run)), fold, 0, folder / "fold_0", label="Refit")
+        train_fold(attrs.evolve(recipe, final=epochs, average=1), fold, 0, folder / "fold_0", label="Refit")
         _describe(run, folder, fold, model)
+        _finish(run, folder, epochs)
     return load_run(folder, data=run.data, backbone=trainer.backbone)
 
 
 def _trainer(run: Run) -> Trainer:
     options = from_yaml((run.folder / "config.yaml").read_text(encoding="utf-8"))
     test = options.pop("test")
-    given = {"data": run.data, "init_from": None, "out": None, "fold_seeds": None}
+    given: dict[str, Any] = {"data": run.data, "init_from": None, "out": None, "fold_seeds": None}
     given |= {"test": None if isinstance(test, dict) else test, "callbacks": (), "trackers": ()}
     if "opaque" in options["backbone"]:
         given["backbone"] = run.given_backbone
     trainer = Trainer(**{**options, **given})
     if any(isinstance(full.schedule, Plateau) for full in trainer.full_stages):
-        raise RunError("'schedule' must not be 'plateau' to refit, since without validation nothing says when to go down")
+        raise RunError(
+            "'schedule' must not be 'plateau' to refit, since without validation nothing says when to go down"
+        )
     return trainer
 
 
@@ -97,9 +103,26 @@ def _epochs(run: Run) -> int:
 
 
 def _describe(run: Run, folder: Path, fold: Fold, model: SavedModel) -> None:
-    for name in ("config.yaml", "environment.json", "thresholds.json", *_COPIED):
+    for name in _COPIED:
         if (run.folder / name).exists():
             shutil.copyfile(run.folder / name, folder / name)
+    (folder / "fold_0" / "predictions_val.npz").unlink()  # of records that it trained on
     model.save(folder / "model.json")
-    ids = {name: run.data.ids[fold.part(name)].tolist() for name in ("train", "test", "unused")}
-    write_json(folder / "refit.json", {"of": str(run.folder.resolve()), "speaks": _SPEAKS, "records": ids})
+    kept = attrs.evolve(fold, val=np.arange(0))
+    data = run.data
+    Folds(folds=(kept,), fingerprint=data.fingerprint, repeats=(0,), report="test").save(folder / "splits.json", data)
+    summary = read_json(run.folder / "evaluation.json")
+    write_json(folder / "evaluation.json", {**summary, "models": f"models of the folds; {_SPEAKS}"})
+
+
+def _finish(run: Run, folder: Path, epochs: int) -> None:
+    names = ("fingerprint", "test_fingerprint", "positive_given", "mask_threshold", "monitor", "skipped")
+    finish_run(
+        folder,
+        num_folds=1,
+        root=run.data.root,
+        objective=[],
+        refit_of=str(run.folder.resolve()),
+        epochs=epochs,
+        **{name: run.facts[name] for name in names},
+    )

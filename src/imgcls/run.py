@@ -109,6 +109,11 @@ class Run:
         root = Path(self._root or self.facts["root"])
         return self._checked(_manifest_data(self.folder / "manifest.csv", root, self.facts, self.model))
 
+    @property
+    def given_backbone(self) -> Backbone | None:
+        """The backbone itself, where it was given to open the run."""
+        return self._backbone
+
     def _checked(self, data: Dataset) -> Dataset:
         if data.fingerprint != self.facts["fingerprint"]:
             raise RunError("'data' must be the set of the run, got other records, labels, groups or file sizes")
@@ -201,6 +206,26 @@ class Run:
         """
         return self.predictor.predict(paths, threshold=threshold)
 
+    def refit(self, *, out: str | Path | None = None) -> Run:
+        """Train one model on all records but those of a fixed test set, for people who deploy one model.
+
+        It trains for the median of the epochs after which the models of the folds were best. Its
+        threshold is that of the mean of the folds, fitted on predictions of records that no model had
+        trained on. Its numbers are those of the folds, and its report says so.
+
+        Args:
+            out: The folder; None takes `refit` in that of this run.
+
+        Returns:
+            The run of the one model.
+
+        Raises:
+            RunError: if the run cannot be trained again from its configuration.
+        """
+        from imgcls.refitting import refit  # above this room: it trains
+
+        return refit(self, out=out)
+
     def explain(
         self,
         method: str | dict[str, Any] | Explainer = "grad-cam",
@@ -229,6 +254,10 @@ class Run:
             RunError: if there is nothing to explain, such as no errors.
             UnsupportedModelError: if the method cannot treat the model; with the reason.
         """
+        if "refit_of" in self.facts:
+            raise RunError(
+                "'explain' must be asked of the run of the folds, whose models made the predictions, got a refit"
+            )
         if limit < 1:
             raise ConfigError(f"'limit' must be a whole number of at least 1, got {limit!r}")
         explainer = explainers.create(method)

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import log_loss
 
 from imgcls.core.errors import ConfigError
+from imgcls.core.folders import hold
 from imgcls.evaluation.predictions import Predictions
 from imgcls.runtime import ranks
 from imgcls.runtime.ranks import Ranks, joined
@@ -222,10 +223,7 @@ def test_under_torchrun_a_signal_to_the_whole_group_leaves_a_checkpoint(
 
 
 @pytest.mark.slow
-def test_a_run_in_use_is_refused_by_all_processes(tmp_path: Path, until: Callable[[Callable[[], bool]], None]) -> None:
-    first = begin(tmp_path / "run", world=1, pause=5.0)
-    until((tmp_path / "run" / "fold_0" / "balance.json").exists)
-    said = end(begin(tmp_path / "run"), {1})
-    first[0].send_signal(signal.SIGTERM)
-    end(first, {75})
+def test_a_run_in_use_is_refused_by_all_processes(tmp_path: Path) -> None:
+    with hold(tmp_path / "run" / ".lock"):
+        said = end(begin(tmp_path / "run"), {1})
     assert "held by another process" in said[0]

@@ -143,6 +143,7 @@ class Job:
         checkpoint_every: Steps between checkpoints within an epoch, or None.
         snapshots: Which epochs' weights are kept beside best and last, or None.
         seconds: How long training may take, or None.
+        final: After how many epochs training ends and keeps what it has, or None where validation chooses.
         seed: The seed of the fold.
         folder: Where the checkpoints go.
         facts: What else a checkpoint says of the model, such as how images are normalised.
@@ -168,6 +169,7 @@ class Job:
     checkpoint_every: int | None
     snapshots: Snapshots | None
     seconds: float | None
+    final: int | None
     seed: int
     folder: Path
     facts: dict[str, Any]

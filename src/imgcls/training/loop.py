@@ -117,6 +117,8 @@ def _shift(state: State, phase: Phase) -> None:
 
 def _is_enough(state: State, job: Job) -> bool:
     stopping = job.early_stopping
+    if job.final is not None:
+        return state.epoch >= job.final
     return _is_late(state, job) or (stopping is not None and state.waited >= stopping.patience)
 
 
@@ -126,8 +128,8 @@ def _is_late(state: State, job: Job) -> bool:
 
 # The next stage starts with a patience of its own; after the last one there is nothing left to do.
 def _leave(state: State, job: Job) -> None:
-    late = _is_late(state, job)
-    state.phase = len(job.phases) if late else state.phase + 1
+    late, done = _is_late(state, job), job.final is not None and state.epoch >= job.final
+    state.phase = len(job.phases) if late or done else state.phase + 1
     state.first, state.waited = state.epoch, 0
     state.optimizer = state.course = None
     if late:

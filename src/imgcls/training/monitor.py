@@ -51,8 +51,8 @@ def monitor_name(name: str) -> str:
         return found
     if name in METRICS and METRICS[name].binary_only:
         raise ConfigError(
-            f"'monitor' must be a metric that no threshold makes perfect, got {name!r}, which is best where every "
-            "record is decided alike; take 'roc_auc', 'average_precision', 'hter' or 'f1'"
+            f"'monitor' must be a metric that a threshold alone cannot make perfect, got {name!r}; take 'roc_auc', "
+            "'average_precision', 'hter' or 'f1'"
         )
     known = [*MONITORS, *OPTIMISTIC]
     raise ConfigError(f"'monitor' must be a metric of every epoch, got {name!r}; {nearest(name, known)}")

@@ -73,6 +73,7 @@ class Recipe:
         start: Gives a new model the weights of an earlier run, for a fold with its number.
         unmatched: What of given weights did not fit.
         profile: Whether some steps of the first fold are measured.
+        final: After how many epochs training ends and keeps what it has, or None where validation chooses.
     """
 
     dataset: Dataset
@@ -104,6 +105,7 @@ class Recipe:
     start: Callable[[Classifier, Fold, int], None] = lambda _, __, ___: None
     unmatched: Any = None
     profile: bool = False
+    final: int | None = None
 
     @property
     def bad(self) -> Mapping[int, str]:
@@ -163,6 +165,7 @@ def plan_job(recipe: Recipe, fold: Fold, number: int, folder: Path) -> Job:
         checkpoint_every=recipe.checkpoint_every,
         snapshots=recipe.snapshots,
         seconds=recipe.seconds,
+        final=recipe.final,
         seed=seed,
         folder=folder / "checkpoints",
         facts={"mean": list(mean), "std": list(std)},

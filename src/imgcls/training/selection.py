@@ -44,7 +44,7 @@ def keep(state: State, job: Job, values: dict[str, float]) -> bool:
     Returns:
         Whether they are the best.
     """
-    found = rank(job.monitor, values)
+    found = rank(job.monitor, values) if job.final is None else (float(state.steps),)
     least = job.early_stopping.min_delta if job.early_stopping else 0.0
     gained = state.best is None or found[0] > state.best[0] + least
     state.waited = 0 if gained else state.waited + 1
