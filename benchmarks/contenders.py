@@ -1,8 +1,8 @@
 """Trainings of one resnet18 that take turns, each in a process of its own; `training.py` starts them.
 
 A contender trains one epoch to get warm, says that it is ready, and then trains an epoch for each line it is sent. The
-clock of an epoch begins with the end of its first step, so that starting workers and writing checkpoints, which cost the
-same however long an epoch is, stay out of it.
+clock of an epoch begins with the end of its first step, so that starting workers and writing checkpoints, which cost
+the same however long an epoch is, stay out of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What the training loop costs beside a bare PyTorch loop: same model, precision, optimizer and records.
 
 Both train resnet18 at 64 pixels on images that are decoded and in memory. Epochs of the two take turns, and
-the figure is the median of the ratios of neighbours, so that what else the machine does falls on both.
+the figure is the median of the ratios of neighbours, so that what else the machine does falls on both. An epoch is
+timed from the end of its first step to that of its last; checkpoints and validation are measured by `training.py`.
 
     python benchmarks/loop.py [--processes 6] [--epochs 8] [--batch-size 32] [--precision fp32]
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -19,24 +21,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from imgcls import ImageSpec, Stage, backbones
-from imgcls.balancing.base import Records
-from imgcls.balancing.samplers import Uniform
+from imgcls import Dataset, ImageSpec, Stage, Trainer, backbones
 from imgcls.models.base import Classifier
-from imgcls.runtime.batches import Batches
 from imgcls.runtime.device import Runtime
-from imgcls.runtime.sources import Resident
-from imgcls.training import loop
+from imgcls.training.events import EpochEnd, StepEnd
 from imgcls.training.optimizers import AdamW
-from imgcls.training.schedules import Constant
 
-SIZE = 64
+SIZE, LR = 64, 1e-3
+BACKBONE = {"name": "resnet18", "pretrained": False}
 
 
 def main() -> None:
@@ -58,11 +57,11 @@ def main() -> None:
         Path(options.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-# Where memory happens to lie favours one loop for the life of a process, so there are several, and which
-# loop is made first alternates.
+# Where memory happens to lie favours one loop for the life of a process, so there are several.
 def _process(number: int) -> list[float]:
-    command = [sys.executable, __file__, *sys.argv[1:], "--child", str(number + 1)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, __file__, *sys.argv[1:], "--child"]
+    environment = os.environ | {"IMGCLS_QUIET": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     ratios: list[float] = json.loads(done.stdout)
     print(f"process {number}: median {statistics.median(ratios):.3f} of {[round(r, 2) for r in ratios]}", flush=True)
     return ratios
@@ -72,22 +71,43 @@ def _ratios(options: argparse.Namespace) -> list[float]:
     torch.set_num_threads(options.threads)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (options.records, SIZE, SIZE, 3), dtype=np.uint8)
-    labels = rng.integers(0, 2, options.records)
-    runtime = Runtime(precision=options.precision, channels_last=True)
-    makers = {"ours": _ours, "bare": _bare}
-    order = ["ours", "bare"] if options.child % 2 else ["bare", "ours"]
-    loops = {name: makers[name](images, labels, runtime, options.batch_size) for name in order}
-    for name in order:
-        loops[name]()
-    ratios = []
-    for turn in range(options.epochs):
-        seconds = {name: _seconds(loops[name]) for name in (order if turn % 2 else order[::-1])}
-        ratios.append(seconds["ours"] / seconds["bare"])
-    return ratios
+    labels = np.arange(options.records) % 2
+    # With a precision named, the Trainer keeps planes together in fp32.
+    runtime = Runtime(precision=options.precision, channels_last=options.precision == "bf16")
+    referee = Referee(bare=_bare(images, labels, runtime, options.batch_size))
+    _train(images, labels, options, referee)
+    return referee.ratios[1:]  # the first epoch gets warm
+
+
+@attrs.define(kw_only=True)
+class Referee:
+    """Lets the bare loop train an epoch after each one of the Trainer, and notes both times.
+
+    Attributes:
+        bare: Trains an epoch and gives the seconds between its first and its last step.
+        ratios: Of each pair of epochs.
+        ends: When the steps of the epoch ended.
+    """
+
+    bare: Callable[[], float]
+    ratios: list[float] = attrs.field(factory=list)
+    ends: list[float] = attrs.field(factory=list)
+
+    def __call__(self, event: StepEnd | EpochEnd) -> None:
+        """Hear of a step or an epoch.
+
+        Args:
+            event: What happened.
+        """
+        if isinstance(event, StepEnd):
+            self.ends.append(time.perf_counter())
+            return
+        self.ratios.append((self.ends[-1] - self.ends[0]) / self.bare())
+        self.ends.clear()
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--processes", type=int, default=6)
     parser.add_argument("--records", type=int, default=256)
@@ -95,64 +115,48 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--out")
-    parser.add_argument("--child", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _model(runtime: Runtime) -> Classifier:
-    model = backbones.create({"name": "resnet18", "pretrained": False}).build(2, image_size=(SIZE, SIZE))
-    placed = runtime.place(model)
-    assert isinstance(placed, Classifier)
-    return placed
-
-
-def _ours(images: NDArray[np.uint8], labels: NDArray[np.int64], runtime: Runtime, size: int) -> Callable[[], None]:
-    spec = ImageSpec(size=SIZE, mean=(0.5,) * 3, std=(0.25,) * 3)
-    everything = np.arange(len(labels))
-    job = loop.Job(
-        batches=Batches.over(Resident(images=torch.from_numpy(images), spec=spec, bad={}), runtime),
-        targets=labels,
-        train=everything,
-        val=everything[:2],
-        records=Records(labels=labels, groups=None, num_classes=2),
-        sampler=Uniform(),
-        loss="cross-entropy",
-        class_weights=None,
-        stages=(Stage(epochs=1),),
-        optimizer=AdamW(),
-        schedule=Constant(),
-        monitor="loss",
-        early_stopping=None,
-        batch_size=size,
-        positive=1,
-        seed=0,
-        folder=Path(tempfile.gettempdir()),
-        ids=everything.astype(str),
+# As many records train as the bare loop has; a few more validate.
+def _train(images: NDArray[np.uint8], labels: NDArray[np.int64], options: argparse.Namespace, referee: Referee) -> None:
+    more = np.arange(4)
+    splits = ["train"] * len(labels) + ["val"] * len(more)
+    data = Dataset.from_arrays(
+        np.concatenate([images, images[more]]), np.concatenate([labels, labels[more]]).astype(str), splits=splits
     )
-    state = loop._begin(_model(runtime), job, job.stages[0], epoch=0, best=None)
-
-    def epoch() -> None:
-        loop._train_epoch(state, job, lambda: None)
-
-    return epoch
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(
+            data,
+            backbone=BACKBONE,
+            test=None,
+            splitter="predefined",
+            image=ImageSpec(size=SIZE, mean=(0.5,) * 3, std=(0.25,) * 3),
+            stages=[Stage(epochs=options.epochs + 1, lr=LR)],
+            schedule="constant",
+            monitor="loss",
+            batch_size=options.batch_size,
+            precision=options.precision,
+            callbacks=[referee],
+            out=Path(folder) / "run",
+        ).fit()
 
 
 # The batches are normalised floats in memory before the clock starts, which favours the bare loop.
-def _bare(images: NDArray[np.uint8], labels: NDArray[np.int64], runtime: Runtime, size: int) -> Callable[[], None]:
-    model = _model(runtime)
-    optimizer = AdamW().over(model, lr=1e-3)
+def _bare(images: NDArray[np.uint8], labels: NDArray[np.int64], runtime: Runtime, size: int) -> Callable[[], float]:
+    model = runtime.place(backbones.create(BACKBONE).build(2, image_size=(SIZE, SIZE)))
+    assert isinstance(model, Classifier)
+    optimizer = AdamW().over(model, lr=LR)
+    layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).sub_(0.5).div_(0.25)
+    pixels = pixels.contiguous(memory_format=layout)
     parts = zip(torch.split(pixels, size), torch.split(torch.from_numpy(labels), size), strict=True)
     batches: list[tuple[Tensor, Tensor]] = list(parts)
     model.train()
 
-    def epoch() -> None:
+    def epoch() -> float:
+        ends = []
         for inputs, targets in batches:
             optimizer.zero_grad(set_to_none=True)
             with runtime.autocast():
@@ -160,6 +164,8 @@ def _bare(images: NDArray[np.uint8], labels: NDArray[np.int64], runtime: Runtime
             loss = functional.cross_entropy(logits, targets)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            ends.append(time.perf_counter())
+        return ends[-1] - ends[0]
 
     return epoch
 

@@ -26,8 +26,8 @@ from torch import nn
 
 from imgcls import Dataset, Run, Stage, Trainer, load_run
 from imgcls.evaluation.intervals import interval
-from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.metrics import measure
+from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.weighted import Cases, Weighted
 from imgcls.models.module import ModuleBackbone
 

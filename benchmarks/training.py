@@ -8,10 +8,10 @@ DATA, or the variable IMGCLS_TEST_DATA, names a folder with `chest_xray` and `we
 Without `--part` all are done. Each writes its part of docs/results/training.json.
 
 `tuning` fine-tunes resnet18 at 224 pixels, in batches of 32. The contenders have a process each and take turns, an
-epoch each; what other work does to the machine falls on all. The plain loop and Lightning train in full precision, which
-is their default, from two loader workers; imgcls chooses its settings itself; the bare loop has its batches in memory
-and the same settings. Lightning needs an interpreter of its own, which `--lightning` names; without one it is left out.
-The same processes tell what checkpoints cost: two an epoch, the last one and the best one.
+epoch each; what other work does to the machine falls on all. The plain loop and Lightning train in full precision,
+which is their default, from two loader workers; imgcls chooses its settings itself; the bare loop has its batches in
+memory and the same settings. Lightning needs an interpreter of its own, which `--lightning` names; without one it is
+left out. The same processes tell what the checkpoints of an epoch cost, the last one and the best one.
 
 `head` trains the head of mobilenetv2 at 160 pixels, 5 folds of 10 epochs: with its features on disk from an empty
 folder, all included; and without, of which `--epochs` epochs are timed and multiplied, predictions not included.
@@ -21,15 +21,15 @@ folder, all included; and without, of which `--epochs` epochs are timed and mult
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
-import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def head(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """Ends a training of which enough is known."""
 
 
@@ -168,11 +168,11 @@ def _epoch_seconds(options: argparse.Namespace, records: int, out: Path) -> list
         if isinstance(event, EpochEnd):
             seconds.append(event.seconds)
             if len(seconds) == options.epochs:
-                raise _Enough
+                raise _EnoughError
 
     try:
         _frozen(options, records, out=out, cache_features=False, callbacks=[hear]).fit()
-    except _Enough:
+    except _EnoughError:
         return seconds
     raise AssertionError
 
@@ -217,19 +217,16 @@ def _frozen(options: argparse.Namespace, records: int, **more: Any) -> Any:
 
 
 # Neither images nor features are there already.
-class _empty_cache:
-    def __enter__(self) -> Path:
-        self.before = os.environ.get("IMGCLS_CACHE")
-        self.folder = Path(tempfile.mkdtemp())
-        os.environ["IMGCLS_CACHE"] = str(self.folder / "cache")
-        return self.folder
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder)
-        if self.before is None:
+@contextlib.contextmanager
+def _empty_cache() -> Iterator[Path]:
+    before = {name: value for name, value in os.environ.items() if name == "IMGCLS_CACHE"}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["IMGCLS_CACHE"] = str(Path(folder) / "cache")
+        try:
+            yield Path(folder)
+        finally:
             del os.environ["IMGCLS_CACHE"]
-        else:
-            os.environ["IMGCLS_CACHE"] = self.before
+            os.environ.update(before)
 
 
 def _machine() -> str:

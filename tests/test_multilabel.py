@@ -22,6 +22,7 @@ from imgcls.core.errors import ConfigError, DataError, SplitError
 from imgcls.evaluation.evaluate import evaluate
 from imgcls.evaluation.predictions import probabilities
 from imgcls.testing import blobs
+from imgcls.training.events import EpochEnd
 from imgcls.training.losses import training_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -207,6 +208,21 @@ def test_mixed_images_have_mixed_labels() -> None:
     mixed, targets = own.mix(images, labels, Rows(seed=0, epoch=0, numbers=np.arange(2)))
     torch.testing.assert_close(targets.mean(dim=1), mixed[:, 0, 0, 0])
     assert ((targets > 0) & (targets < 1)).any()
+
+
+def test_a_run_that_was_cut_short_ends_with_the_same_predictions(tmp_path: Path) -> None:
+    def cut(event: object) -> None:
+        if isinstance(event, EpochEnd) and event.fold == 1:
+            raise RuntimeError("cut")
+
+    own = {"stages": [{"epochs": 2, "lr": 0.02}], "augment": [{"name": "mixup"}]}
+    whole = trainer(shapes(40), **own, out=tmp_path / "whole").fit()
+    with pytest.raises(RuntimeError, match="cut"):
+        trainer(shapes(40), **own, out=tmp_path / "cut", callbacks=[cut]).fit()
+    again = trainer(shapes(40), **own, out=tmp_path / "cut").fit()
+    for split in ("val", "test"):
+        np.testing.assert_array_equal(again.predictions(split).logits, whole.predictions(split).logits)
+    assert again.thresholds == whole.thresholds
 
 
 # What does not fit

@@ -148,8 +148,9 @@ def _fixed(_: _Candidates, rule: Rule) -> Found:
     return float(rule.value or 0.0), None
 
 
-def _unfitted(_: _Candidates, rule: Rule) -> Found:
-    return 0.5 if rule.value is None or rule.kind != "fixed" else rule.value, None
+# Nothing can be fitted on a class without records.
+def _unfitted(_: _Candidates, __: Rule) -> Found:
+    return 0.5, None
 
 
 _FITS: Mapping[str, Callable[[_Candidates, Rule], Found]] = MappingProxyType(
@@ -206,7 +207,7 @@ def _of_class(
     odds = 1.0 if positive.all() or not positive.any() else weights[~positive][0] / weights[positive][0]
     candidates = _Candidates.of(predictions.probs[:, index], positive, float(odds))
     for rule in rules:
-        fit = _FITS[rule.kind] if positive.any() else _unfitted
+        fit = _FITS[rule.kind] if positive.any() or rule.kind == "fixed" else _unfitted
         value, achieved = fit(candidates, rule)
         yield Threshold(
             rule=rule.name,
