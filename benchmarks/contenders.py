@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -123,9 +124,9 @@ def lightning(task: Task, turns: Turns) -> None:
         task: The files.
         turns: Who measures.
     """
-    import lightning
+    import lightning  # type: ignore[import-not-found]  # of an environment of its own
 
-    class Module(lightning.LightningModule):
+    class Module(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = _network()
@@ -136,7 +137,7 @@ def lightning(task: Task, turns: Turns) -> None:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.AdamW(self.parameters(), lr=LR, weight_decay=0.01)
 
-    class Referee(lightning.Callback):
+    class Referee(lightning.Callback):  # type: ignore[misc]
         def on_train_batch_end(self, *arguments: Any) -> None:
             turns.step(len(arguments[3][0]))
 
@@ -217,17 +218,19 @@ def bare(task: Task, turns: Turns) -> None:
         task: The files, and the `runtime`.
         turns: Who measures.
     """
+    from imgcls.training.optimizers import AdamW
+
     layout = torch.channels_last if task["runtime"]["channels_last"] else torch.contiguous_format
     mixed = task["runtime"]["precision"] == "bf16"
     batches = [(images.contiguous(memory_format=layout), labels) for images, labels in _loader(task)]
-    model = _network().to(memory_format=layout)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01)
+    model: nn.Module = _network().to(memory_format=layout)
+    optimizer = AdamW(weight_decay=0.01).over(model, lr=LR)
     while True:
         for images, labels in batches:
             optimizer.zero_grad()
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
                 logits = model(images)
-            functional.cross_entropy(logits.float(), labels).backward()
+            functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             turns.step(len(images))
         turns.epoch()
@@ -244,8 +247,6 @@ class Process:
     """
 
     def __init__(self, name: str, task: Task, folder: Path, python: str) -> None:
-        import subprocess
-
         (folder / name).mkdir()
         reading, writing = os.pipe()
         command = [python, __file__, name, str(writing), json.dumps(task)]

@@ -35,7 +35,7 @@ RESULT = Path(__file__).parent.parent / "docs" / "results" / "pneumoniamnist.jso
 RESAMPLES = 10_000
 
 #: Yang et al. (2023), MedMNIST v2, table 3: ResNet-18 on images of 28 pixels.
-PUBLISHED = {"auc": 0.944, "accuracy": 0.854}
+PUBLISHED = {"test AUC": "0.944", "accuracy": "0.854"}
 
 #: What is changed in turn; everything that a recipe does not name is the default of the Trainer.
 TRIED: dict[str, dict[str, Any]] = {
@@ -45,9 +45,9 @@ TRIED: dict[str, dict[str, Any]] = {
 }
 
 #: The recipe with the best average precision on validation.
-CHOSEN = "augment medium"
+CHOSEN = "no augmentation"
 
-EPOCHS, LR = 8, 1e-3
+EPOCHS, LR = 6, 1e-3
 TRIED_EPOCHS = 3
 
 Floats = NDArray[np.float64]
@@ -76,6 +76,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
+# --8<-- [start:network]
 def network() -> nn.Module:
     """Make a resnet18 whose stem suits 28 pixels.
 
@@ -89,6 +90,9 @@ def network() -> nn.Module:
     model.conv1 = nn.Conv2d(1, 64, kernel_size=3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     return model
+
+
+# --8<-- [end:network]
 
 
 def _run(data: Dataset, folder: Path, recipe: str, *, seed: int, epochs: int, **options: Any) -> Run:
@@ -125,7 +129,7 @@ def _search(options: argparse.Namespace) -> dict[str, Any]:
         history = run.history
         best = history[history["best"] == 1].iloc[-1]
         names = ("roc_auc", "average_precision", "loss", "accuracy")
-        rows.append({"recipe": recipe, "epochs": epochs} | {name: float(best[f"val_{name}"]) for name in names})
+        rows.append({"recipe": recipe, "epochs": epochs} | {name: f"{best[f'val_{name}']:.4f}" for name in names})
         print(rows[-1], flush=True)
     return {"tried": rows}
 
@@ -136,9 +140,9 @@ def _test(options: argparse.Namespace) -> dict[str, Any]:
     parts = [run.predictions("test") for run in runs]
     rows = [_row(f"seed {seed}", [part]) for seed, part in zip(options.seeds, parts, strict=True)]
     rows.append(_row(f"mean of {len(parts)} seeds", parts))
-    rows.append({"": "published (MedMNIST v2)", "test AUC": PUBLISHED["auc"], "accuracy": PUBLISHED["accuracy"]})
+    rows.append({"": "published (MedMNIST v2)", **PUBLISHED})
     return {
-        "rows": [{"": "", "test AUC": "", "accuracy": ""} | row for row in rows],
+        "rows": rows,
         "recipe": f"{CHOSEN}, {epochs} epochs, lr {LR}, else defaults",
         "validation AUC": [round(run.value("roc_auc", split="val")[0], 4) for run in runs],
         "spread of test AUC over seeds": _spread(parts),

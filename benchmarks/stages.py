@@ -94,8 +94,10 @@ def _run(frame: pd.DataFrame, options: argparse.Namespace, arm: str, seed: int) 
         return load_run(folder)
     if options.records is not None:
         frame = frame.sample(options.records, random_state=0)
-    columns = {"group": "group_from_filename", "split": "split", "positive": "PNEUMONIA"}
-    data = Dataset.from_frame(frame, root=options.data / "chest_xray", **columns)
+    folder_of_images = options.data / "chest_xray"
+    data = Dataset.from_frame(
+        frame, root=folder_of_images, group="group_from_filename", split="split", positive="PNEUMONIA"
+    )
     file = options.data / "weights" / "mobilenetv2_100.safetensors"
     start = {"pretrained": False} if arm == "random weights" else {"weights": str(file)}
     return Trainer(

@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace `<!-- table: NAME -->` by the rows of `results/NAME.json`.
+    """Replace `<!-- table: NAME -->` by the rows of `results/NAME.json`, and `NAME.PART` by others of its lists.
 
     Args:
         markdown: The page.
@@ -31,7 +31,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     Returns:
         The page with its tables.
     """
-    return re.sub(r"<!-- table: (\w+) -->", lambda match: _table(match.group(1)), markdown)
+    return re.sub(r"<!-- table: (\w+)\.?(\w*) -->", lambda match: _table(match[1], match[2] or "rows"), markdown)
 
 
 def on_files(files: Files, *, config: Any, **_: Any) -> Files:
@@ -60,8 +60,8 @@ def _photographs() -> NDArray[np.uint8]:
     return np.stack([np.asarray(Image.fromarray(picture).resize((224, 224))) for picture in pictures])
 
 
-def _table(name: str) -> str:
-    rows = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+def _table(name: str, part: str) -> str:
+    rows = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))[part]
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

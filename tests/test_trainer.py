@@ -287,7 +287,7 @@ def test_wrong_paths_are_refused(changes: dict[str, Any], message: str) -> None:
     ("options", "message"),
     [
         ({"bacth_size": 8}, "'bacth_size' must be an option of Trainer; did you mean 'batch_size'"),
-        ({"batch_size": 1}, "'batch_size' must be a whole number of at least 2, got 1"),
+        ({"batch_size": 0}, "'batch_size' must be a whole number of at least 1, got 0"),
         ({"stages": [{"epochs": 0}]}, "'stages.0.epochs' must be a whole number of at least 1, got 0"),
         ({"stages": [{"lr": 0.1}]}, "'stages.0.epochs' must be given"),
         ({"stages": []}, "'stages' must be a list of at least one Stage"),

@@ -112,7 +112,7 @@ def test_replace_makes_an_absent_value() -> None:
 
 def test_replace_runs_converters_and_validators() -> None:
     assert config.replace(PLAN, {"balancer.sampler": "weighted"}).balancer.sampler == Weighted()
-    with pytest.raises(ConfigError, match=r"'balancer\.loss' must name one of its kinds, got 'bec'; did you mean 'bce'"):
+    with pytest.raises(ConfigError, match=r"'balancer\.loss' must name one of its kinds, got 'bec'; did you mean"):
         config.replace(PLAN, {"balancer.loss": "bec"})
 
 

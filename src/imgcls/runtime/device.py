@@ -69,7 +69,7 @@ class Runtime:
             model.compile()  # in place, so that names of weights stay as they are
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         # torch's stubs lack the signature with a memory format.
-        return model.to(device=self.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+        return model.to(device=self.device, memory_format=layout)  # type: ignore[call-overload]
 
     def exact(self) -> Runtime:
         """Give the same device with full precision, for numbers that are reported.

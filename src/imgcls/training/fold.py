@@ -14,7 +14,6 @@ from imgcls.data.folds import Fold
 from imgcls.evaluation.predictions import Predictions
 from imgcls.models.base import Classifier
 from imgcls.runtime.checkpoints import load_checkpoint, save_checkpoint
-from imgcls.training.job import Job
 from imgcls.training.planning import Recipe, plan_job
 from imgcls.training.predicting import predict_fold
 from imgcls.training.telling import fit_told
@@ -54,6 +53,8 @@ def train_fold(recipe: Recipe, fold: Fold, number: int, folder: Path, *, label: 
     if not done.exists():
         folder.mkdir(exist_ok=True)
         _train(recipe, fold, number, folder, label)
+    if recipe.ranks.first:
+        _tidy(folder / "checkpoints")
     recipe.ranks.wait()
     test = folder / "predictions_test.npz"
     return FoldResult(
@@ -77,12 +78,11 @@ def _train(recipe: Recipe, fold: Fold, number: int, folder: Path, label: str) ->
     if recipe.ranks.first:
         kept = load_checkpoint(job.folder / "best").facts["values"]  # of an average, which is no event
         write_json(folder / "fold.json", {"objective": kept[job.monitor], "epoch": best.epoch, "step": best.step})
-        _tidy(job)
 
 
-# Nothing goes on from here any more, so the last checkpoint keeps its weights alone.
-def _tidy(job: Job) -> None:
-    last = load_checkpoint(job.folder / "last")
-    shutil.rmtree(job.folder / "last")
-    save_checkpoint(job.folder / "last", attrs.evolve(last, state=None))
-    shutil.rmtree(job.folder / "top", ignore_errors=True)
+# Nothing goes on from here any more, so the last checkpoint keeps its weights alone; a kill in between does no harm.
+def _tidy(folder: Path) -> None:
+    last = load_checkpoint(folder / "last")
+    if last.state is not None:
+        save_checkpoint(folder / "last", attrs.evolve(last, state=None))
+    shutil.rmtree(folder / "top", ignore_errors=True)
