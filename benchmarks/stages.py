@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from imgcls import Dataset, Run, Stage, Trainer, load_run
 from imgcls.core.randomness import generator
 from imgcls.evaluation.intervals import percentiles, units, weights
+from imgcls.evaluation.metrics import measure
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.weighted import Cases, Weighted
 
@@ -94,10 +95,8 @@ def _run(frame: pd.DataFrame, options: argparse.Namespace, arm: str, seed: int) 
         return load_run(folder)
     if options.records is not None:
         frame = frame.sample(options.records, random_state=0)
-    folder_of_images = options.data / "chest_xray"
-    data = Dataset.from_frame(
-        frame, root=folder_of_images, group="group_from_filename", split="split", positive="PNEUMONIA"
-    )
+    images = options.data / "chest_xray"
+    data = Dataset.from_frame(frame, root=images, group="group_from_filename", split="split", positive="PNEUMONIA")
     file = options.data / "weights" / "mobilenetv2_100.safetensors"
     start = {"pretrained": False} if arm == "random weights" else {"weights": str(file)}
     return Trainer(
@@ -138,6 +137,7 @@ def _rows(runs: Mapping[str, list[Run]], inside: bool) -> list[dict[str, str]]:
 def _compared(parts: Mapping[str, list[Predictions]]) -> tuple[Floats, Floats, Floats]:
     several = [[Cases(labels=part.labels, probs=part.probs, positive=1) for part in parts[arm]] for arm in ARMS]
     first, seeds = parts[ARMS[0]][0], len(several[0])
+    assert all(np.array_equal(part.ids, first.ids) for each in parts.values() for part in each)
     drawn = generator(0, "seeds").multinomial(seeds, [1 / seeds] * seeds, size=RESAMPLES) / seeds
     owners, found, done = units(first.groups, len(first)), [], 0
     for block in weights(owners, resamples=RESAMPLES, seed=0):
@@ -160,13 +160,11 @@ def _areas(several: list[list[Cases]], records: Floats, seeds: Floats) -> Floats
 
 
 def _each(runs: Mapping[str, list[Run]], inside: bool) -> dict[str, list[float]]:
-    found = {}
-    for arm, several in runs.items():
-        cases = [[Cases(labels=part.labels, probs=part.probs)] for part in (_part(r, inside=inside) for r in several)]
-        ones = [np.ones((1, len(case[0].labels))) for case in cases]
-        areas = [Weighted(cases=case[0], weights=one).areas[0].item() for case, one in zip(cases, ones, strict=True)]
-        found[arm] = [round(area, 4) for area in areas]
-    return found
+    return {arm: [_area(_part(run, inside=inside)) for run in several] for arm, several in runs.items()}
+
+
+def _area(part: Predictions) -> float:
+    return round(measure("roc_auc", Cases(labels=part.labels, probs=part.probs)).item(), 4)
 
 
 def _machine(run: Run) -> str:

@@ -114,7 +114,7 @@ def prepare(trainer: Trainer, *, num_folds: int, ranks: Ranks, runtime: Runtime 
     source = _open(trainer, trainer.data, spec)
     if runtime is None:
         runtime = ranks.told(_measured(trainer, probe, source, spec))
-        runtime = attrs.evolve(runtime, device=pick_device(trainer.device))  # each process has its own
+    runtime = attrs.evolve(runtime, device=pick_device(trainer.device))  # each process and each machine has its own
     recipe = _recipe(trainer, source, spec, runtime=runtime, ranks=ranks, num_folds=num_folds)
     return attrs.evolve(recipe, unmatched=probe.facts.unmatched, start=_start(trainer)), _model(trainer, spec)
 

@@ -103,6 +103,11 @@ def test_functions_are_recorded_and_refused_when_read_back() -> None:
             {"transforms": [], "fill": "mirror"},
             "'augment.fill' must be one of 'zeros', 'border', 'reflection', got 'mirror'",
         ),
+        (
+            {"transforms": ["hue"], "fill": "border"},
+            "'augment.fill' must be left out where no transform moves",
+        ),
+        ([{"name": "scale", "factor": [0, 1]}], r"from 0.1 to 10, got \(0, 1\)$"),
         ({"crack": "light"}, r"'augment' must have 'transforms', or 'default' and names of classes, got \['crack'\]"),
         ({"fil": "zeros", "transforms": []}, "'augment.fil' must be an option of Augment; did you mean 'fill'"),
         ({"default": "light", "crack": ["hues"]}, "'augment.crack.transforms.0' must name one of its kinds"),

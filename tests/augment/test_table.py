@@ -38,6 +38,13 @@ def test_rows_may_come_in_any_order_and_none_at_all() -> None:
     assert Rows.span(4, 0, seed=5, epoch=2).uniforms(3).shape == (0, 3)
 
 
+def test_rows_far_apart_are_made_without_those_between_them() -> None:
+    numbers = np.array([10**12, 3, 10**6, 3, 4])
+    found = Rows(seed=5, epoch=2, numbers=numbers).uniforms(3)
+    alone = [table(number, number + 1, columns=3, seed=5, epoch=2) for number in numbers.tolist()]
+    assert torch.equal(found, torch.cat(alone))
+
+
 def test_rows_refuse_numbers_below_zero_and_labels_that_do_not_fit() -> None:
     with pytest.raises(ConfigError, match="'numbers' must be a row of numbers of at least 0"):
         Rows(seed=0, epoch=0, numbers=np.array([-1]))

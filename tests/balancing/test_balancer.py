@@ -145,6 +145,7 @@ def test_loss_is_a_name_a_spec_or_a_value() -> None:
         ({"sampler": {"name": "weighted", "power": 1}}, r"'sampler\.power' must be an option of Weighted"),
         ({"class_weights": "balanced"}, "'class_weights' must be None, 'inverse', 'effective' or a mapping"),
         ({"class_weights": [1, 2]}, r"'class_weights' must be None, .*, got \[1, 2\]"),
+        ({"class_weights": np.array([1, 2])}, "'class_weights' must be None, .*, got array"),
         ({"class_weights": {"a": -1}}, "'class_weights' must be finite, 0 or more and not all 0, got"),
         ({"class_weights": {"a": 0}}, "not all 0"),
         ({"class_weights": {}}, "not all 0"),
@@ -212,7 +213,12 @@ def test_equal_groups_do_not_correct_classes_but_change_priors() -> None:
         ({"sampler": "weighted", "loss": "bce", "correct_priors": True}, records(SEVERAL), "take 'pos_weight' instead"),
         ({"class_weights": {"x": 1}}, records([0, 1]), "'class_weights' must name classes, got 'x'"),
         ({"sampler": "group-uniform"}, records([0, 1]), "one that needs no groups"),
-        ({"sampler": "balanced-batch"}, records([0, 1, 2], 3), "'batch_size' must be at least 3"),
+        ({"sampler": "balanced-batch"}, records([0, 1, 2], 3), "'sampler' must not be 'balanced-batch' where"),
+        (
+            {"loss": "bce", "class_weights": "inverse", "correct_priors": True},
+            records(SEVERAL),
+            "'correct_priors' must be False where 'class_weights' weigh several labels",
+        ),
     ],
 )
 def test_records_that_a_balancer_cannot_treat_are_refused_before_training(

@@ -7,7 +7,7 @@ from typing import Any, final
 
 import attrs
 
-from imgcls.augment.base import Mixing, Transform
+from imgcls.augment.base import Displacement, Geometric, Mixing, Transform
 from imgcls.augment.groups import OneOf, to_transforms
 from imgcls.augment.presets import PRESETS
 from imgcls.core import config, options
@@ -52,6 +52,11 @@ class Augment:
     transforms: tuple[Transform, ...] = attrs.field(default=(), converter=_to_transforms, validator=_check_transforms)
     fill: str = attrs.field(default="zeros", validator=options.choice(*FILLS))
 
+    def __attrs_post_init__(self) -> None:
+        if self.fill != FILLS[0] and not any(_has(item, Geometric, Displacement) for item in self.transforms):
+            remedy = "add one such as 'rotate', or drop 'fill'"
+            raise options.rejected("fill", "be left out where no transform moves anything", self.fill, remedy)
+
     @property
     def columns(self) -> int:
         """How many uniforms an image needs."""
@@ -60,11 +65,11 @@ class Augment:
     @property
     def mixes(self) -> bool:
         """Whether images and targets are mixed."""
-        return any(_mixes(item) for item in self.transforms)
+        return any(_has(item, Mixing) for item in self.transforms)
 
 
-def _mixes(item: Transform) -> bool:
-    return isinstance(item, Mixing) or (isinstance(item, OneOf) and any(map(_mixes, item.transforms)))
+def _has(item: Transform, *kinds: type) -> bool:
+    return isinstance(item, kinds) or (isinstance(item, OneOf) and any(_has(one, *kinds) for one in item.transforms))
 
 
 def _to_policies(value: Mapping[str, Any]) -> dict[str, Augment]:

@@ -71,8 +71,10 @@ def interval(low: float, high: float = math.inf) -> options.Validator:
 
     def check(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
         good = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
-        if not good or not low <= value[0] <= value[1] <= high:
+        if good and value[0] > value[1]:
             raise options.rejected(field.name, rule, value, "put the lower number first")
+        if not good or not low <= value[0] <= value[1] <= high:
+            raise options.rejected(field.name, rule, value)
 
     return check
 

@@ -16,6 +16,7 @@ from imgcls.core.randomness import derive_seed
 __all__ = ["Rows", "repeated", "table"]
 
 _BLOCK = 4  # numbers of 64 bits that Philox makes from one value of its counter
+_NEAR = 64  # rows nearer than that are made together with those between them
 
 
 def table(start: int, stop: int, *, columns: int, seed: int, epoch: int) -> Tensor:
@@ -130,6 +131,11 @@ class Rows:
         """
         if not len(self.numbers):
             return torch.empty(0, columns)
-        start, stop = int(self.numbers.min()), int(self.numbers.max()) + 1
+        numbers, places = np.unique(self.numbers, return_inverse=True)
+        runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > _NEAR) + 1)
+        return torch.cat([self._run(run, columns) for run in runs])[torch.from_numpy(places)]
+
+    def _run(self, numbers: NDArray[np.int64], columns: int) -> Tensor:
+        start, stop = int(numbers[0]), int(numbers[-1]) + 1
         found = table(start, stop, columns=columns, seed=self.seed, epoch=self.epoch)
-        return found[torch.from_numpy(self.numbers - start)]
+        return found[torch.from_numpy(numbers - start)]

@@ -36,7 +36,7 @@ def _sampler(spec: Any) -> Sampler:
 def _class_weights(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
     if isinstance(value, Mapping):
         check_weights(field.name, value)
-    elif value is not None and value not in ("inverse", "effective"):
+    elif value is not None and not (isinstance(value, str) and value in ("inverse", "effective")):
         rule = "be None, 'inverse', 'effective' or a mapping from class to weight"
         raise options.rejected(field.name, rule, value)
 
@@ -160,6 +160,12 @@ class Balancer:
             raise ConfigError(
                 "'correct_priors' must be False where a sampler balances records of several labels, got True: drawing "
                 "for one label changes what goes with the others; take 'pos_weight' instead of the sampler"
+            )
+        idle = self.corrections == ("class_weights",) and not self.sampler.repeats
+        if records.multilabel and self.correct_priors and idle:
+            raise ConfigError(
+                "'correct_priors' must be False where 'class_weights' weigh several labels of a record, got True: no "
+                "share of a label changes; leave it out"
             )
 
     def weights(self, labels: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float64] | None:

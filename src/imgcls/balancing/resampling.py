@@ -60,8 +60,8 @@ class BalancedBatch(Sampler):
         present = np.flatnonzero(records.counts)
         if batch_size < len(present):
             raise ConfigError(
-                f"'batch_size' must be at least {len(present)}, the number of classes, for the sampler "
-                f"'balanced-batch', got {batch_size}; raise it or take the sampler 'oversample'"
+                f"'sampler' must not be 'balanced-batch' where a batch is smaller than the {len(present)} classes, got "
+                f"a 'batch_size' of {batch_size}; raise that or take the sampler 'oversample'"
             )
         slots = _slots(len(present), batch_size, -(-len(records.labels) // batch_size), rng)
         order, _ = by_key(records.labels, rng)

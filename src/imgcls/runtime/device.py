@@ -115,8 +115,8 @@ def pick_device(name: str) -> str:
         ConfigError: if there is no such device.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda:0"
+        if torch.cuda.is_available():  # of several processes on a machine each has its own
+            return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         if torch.empty(0, device=name).device.type not in _DEVICES:

@@ -184,8 +184,9 @@ def joined(device: str) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks()
         return
-    backend = "nccl" if device.startswith("cuda") else "gloo"
-    _meet(backend)
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+    _meet("nccl" if device.startswith("cuda") else "gloo")
     try:
         ranks = _checked(Ranks(rank=torch.distributed.get_rank(), world=torch.distributed.get_world_size()), world)
         with contextlib.nullcontext() if ranks.first else _quiet():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import attrs
 
@@ -40,7 +40,9 @@ class Wandb(Tracker):
 
     project: str = attrs.field(default="imgcls", validator=instance(str))
     entity: str | None = attrs.field(default=None, validator=optional(instance(str)))
-    mode: str | None = attrs.field(default=None, validator=optional(choice("online", "offline")))
+    mode: Literal["online", "offline"] | None = attrs.field(
+        default=None, validator=optional(choice("online", "offline"))
+    )
     tags: dict[str, str] = attrs.field(factory=dict, validator=words)
     model: bool = attrs.field(default=False, validator=instance(bool))
 
