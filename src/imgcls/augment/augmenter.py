@@ -13,6 +13,7 @@ from torch import Tensor
 
 from imgcls.augment.augment import Augment, Policies
 from imgcls.augment.base import Intensity, Mixing, Step, plan
+from imgcls.augment.layouts import LEVELS, put, shares
 from imgcls.augment.parts import CHANGED, MOVED, each_alone, parts
 from imgcls.augment.table import Rows
 from imgcls.augment.warping import compose, warp
@@ -20,8 +21,6 @@ from imgcls.core import options
 from imgcls.core.errors import ConfigError, DataError, nearest
 
 __all__ = ["Augmenter", "augmenter"]
-
-_LEVELS = {torch.uint8: 2**8 - 1, torch.uint16: 2**16 - 1}
 
 
 @final
@@ -84,12 +83,12 @@ class Augmenter:
         plans = [(augment.fill, steps, compose(steps, size, len(images))) for augment, steps in self._plans(rows)]
 
         def work(part: slice) -> None:
-            piece, mask = _shares(images[part]), None if masks is None else masks[part]
+            piece, mask = shares(images[part]), None if masks is None else masks[part]
             for fill, steps, matrices in plans:
                 own = [step.within(part) for step in steps]
                 piece, mask = warp(piece, mask, own, matrices[part], fill=fill)
                 piece = _changed(piece, own)
-            found[part] = piece if finish is None else finish(piece)
+            put(found[part], piece if finish is None else finish(piece))
             if kept is not None and mask is not None:
                 kept[part] = mask
 
@@ -157,12 +156,6 @@ def augmenter(value: Augment | Policies, *, classes: Sequence[str], repeats: Aug
     return Augmenter(parts=(*policies.values(), *last), part_of_class=chosen, repeats=repeats is not None)
 
 
-# Copies from 0 to 1, each channel a plane.
-def _shares(images: Tensor) -> Tensor:
-    planes = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-    return planes if images.is_floating_point() else planes.div_(_LEVELS[images.dtype])
-
-
 # The images are overwritten.
 def _changed(images: Tensor, steps: Sequence[Step]) -> Tensor:
     own = [(step, step.active.tolist()) for step in steps if isinstance(step.transform, Intensity)]
@@ -183,7 +176,7 @@ def _by_step(images: Tensor, step: Step, every: bool) -> Tensor:
 
 
 def _check(images: Tensor, rows: Rows, masks: Tensor | None) -> None:
-    if images.ndim != 4 or images.shape[1] not in {1, 3} or images.dtype not in {torch.float32, *_LEVELS}:
+    if images.ndim != 4 or images.shape[1] not in {1, 3} or images.dtype not in {torch.float32, *LEVELS}:
         got = (tuple(images.shape), str(images.dtype))
         raise options.rejected("images", "be float32, uint8 or uint16 of shape (B, 1 or 3, H, W)", got)
     if len(rows.numbers) != len(images):

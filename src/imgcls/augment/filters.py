@@ -68,7 +68,21 @@ def smooth(images: Tensor, sigmas: Tensor, largest: float) -> Tensor:
         Images (B, C, H, W).
     """
     high, wide = (gaussian_kernels(sigmas, min(math.ceil(3 * largest), side - 1)) for side in images.shape[2:])
+    if images.device.type == "cpu":
+        return _by_opencv(images, high, wide)
     return convolve(convolve(images, high.unsqueeze(2)), wide.unsqueeze(1))
+
+
+# Several times as fast as a sum of shifted images; the same within rounding.
+def _by_opencv(images: Tensor, high: Tensor, wide: Tensor) -> Tensor:
+    import cv2
+
+    found = torch.empty(images.shape)
+    bells = zip(images.contiguous().numpy(), found.numpy(), high.numpy(), wide.numpy(), strict=True)
+    for sources, results, down, across in bells:
+        for source, result in zip(sources, results, strict=True):
+            cv2.sepFilter2D(source, -1, across, down, dst=result, borderType=cv2.BORDER_REFLECT_101)
+    return found
 
 
 @final

@@ -43,13 +43,17 @@ def each_alone(work: Callable[[slice], None], pieces: Sequence[slice]) -> None:
         work: What to do.
         pieces: The parts.
     """
-    threads = torch.get_num_threads()
+    import cv2
+
+    threads, others = torch.get_num_threads(), cv2.getNumThreads()
     if threads == 1 or len(pieces) == 1:
         for piece in pieces:
             work(piece)
         return
     try:
+        cv2.setNumThreads(1)
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             list(pool.map(work, pieces))
     finally:
         torch.set_num_threads(threads)
+        cv2.setNumThreads(others)

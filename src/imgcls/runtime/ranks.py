@@ -154,8 +154,10 @@ class Ranks:
         Args:
             model: The model.
         """
+        if self.world == 1:
+            return
         floats = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-        if self.world == 1 or not floats:
+        if not floats:
             return
         flat = torch.cat([buffer.reshape(-1) for buffer in floats])
         torch.distributed.broadcast(flat, src=0)

@@ -27,6 +27,7 @@ class Criterion:
         record_weights: Weight of each record of the set, (N,), or None.
         log_priors: Logarithms of the shares of the classes (K,), for losses that adjust logits.
         pos_weight: Weight of the positive class in binary cross-entropy, or None.
+        mean_weight: The mean of the weights of classes and records over the draws of the stage.
     """
 
     loss: Loss
@@ -34,6 +35,7 @@ class Criterion:
     record_weights: Tensor | None = None
     log_priors: Tensor | None = None
     pos_weight: Tensor | None = None
+    mean_weight: float = 1.0
 
     def terms(self, logits: Tensor, targets: Tensor, positions: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Compute the loss of each record, and how much each counts.
@@ -44,10 +46,10 @@ class Criterion:
             positions: Which records of the set, (B,).
 
         Returns:
-            Losses and weights, both (B,).
+            Losses and weights, both (B,); the weights have a mean of 1 over the draws of the stage.
         """
         own = self.record_weights
-        return loss_terms(
+        losses, weights = loss_terms(
             logits,
             targets,
             loss=self.loss,
@@ -56,3 +58,4 @@ class Criterion:
             log_priors=self.log_priors,
             pos_weight=self.pos_weight,
         )
+        return losses, weights / self.mean_weight

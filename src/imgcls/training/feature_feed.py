@@ -72,6 +72,7 @@ class FeatureFeed:
                 positions=part.positions,
                 inputs=torch.from_numpy(stacked).to(self.device),
                 targets=torch.from_numpy(self.targets[part.positions]).to(self.device),
+                size=part.size,
             )
 
     def logits(self, model: Classifier, inputs: Tensor) -> Tensor:

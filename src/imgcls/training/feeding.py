@@ -25,11 +25,13 @@ class Fed:
         positions: Which records, (B,).
         inputs: Normalised images (B, C, H, W), or features (B, F), float32, on the device.
         targets: Class indices (B,), or shares (B, K) of the classes.
+        size: How many records the batch of all processes has.
     """
 
     positions: NDArray[np.int64]
     inputs: Tensor
     targets: Tensor
+    size: int
 
 
 class Feed(Protocol):
@@ -57,11 +59,13 @@ class Drawn:
         positions: Which records, (B,).
         numbers: Which draw of the epoch each is, (B,).
         times: How often its record was drawn before in the epoch, (B,).
+        size: How many records the batch of all processes has.
     """
 
     positions: NDArray[np.int64]
     numbers: NDArray[np.int64]
     times: NDArray[np.int64]
+    size: int
 
 
 def drawn(draws: Sequence[NDArray[np.int64]], ranks: Ranks) -> list[Drawn]:
@@ -80,7 +84,7 @@ def drawn(draws: Sequence[NDArray[np.int64]], ranks: Ranks) -> list[Drawn]:
     for start, draw in zip(starts, draws, strict=False):
         begin, positions = ranks.share(draw)
         numbers = np.arange(start + begin, start + begin + len(positions))
-        found.append(Drawn(positions=positions, numbers=numbers, times=times[numbers]))
+        found.append(Drawn(positions=positions, numbers=numbers, times=times[numbers], size=len(draw)))
     return found
 
 

@@ -116,9 +116,9 @@ class ImageFeed:
     def _fed(self, raw: Tensor, part: Drawn, epoch: int) -> Fed:
         targets = torch.from_numpy(self.targets[part.positions]).to(self.batches.runtime.device)
         if self.augmenter.idle:
-            return Fed(positions=part.positions, inputs=self.batches.ready(raw), targets=targets)
+            return self._seen(part, self.batches.ready(raw), targets)
         if self.views is not None:
-            return Fed(positions=part.positions, inputs=self._turned(raw, part, epoch, self.views), targets=targets)
+            return self._seen(part, self._turned(raw, part, epoch, self.views), targets)
         rows = Rows(
             seed=self.seed,
             epoch=epoch,
@@ -129,7 +129,10 @@ class ImageFeed:
         images = self._augmented(raw, rows)
         if self.augmenter.mixes:
             images, targets = self.augmenter.mix(images, self._shares(targets), rows)
-        return Fed(positions=part.positions, inputs=images, targets=targets)
+        return self._seen(part, images, targets)
+
+    def _seen(self, part: Drawn, inputs: Tensor, targets: Tensor) -> Fed:
+        return Fed(positions=part.positions, inputs=inputs, targets=targets, size=part.size)
 
     # Of several labels a record has no class, so that policies by class are refused before.
     def _classes(self, positions: NDArray[np.int64]) -> NDArray[np.int64] | None:

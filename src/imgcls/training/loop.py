@@ -177,8 +177,8 @@ def _epoch(state: State, phase: Phase, job: Job, listeners: Listeners) -> None:
 def _step(state: State, phase: Phase, job: Job, fed: Fed, listeners: Listeners) -> None:
     stepped = train_step(state, phase, job, fed)
     if stepped.finite:
-        state.seen.loss += stepped.loss * stepped.weight
-        state.seen.weight += stepped.weight
+        state.seen.loss += stepped.loss * stepped.records
+        state.seen.records += stepped.records
         state.seen.logits.append(stepped.logits)
         state.seen.positions.append(torch.from_numpy(fed.positions))
     else:
@@ -259,7 +259,7 @@ def _validated(state: State, job: Job, listeners: Listeners) -> dict[str, float]
         epoch=state.epoch,
         step=state.steps,
         lr=state.lr,
-        train_loss=state.seen.loss / state.seen.weight if state.seen.weight else math.nan,
+        train_loss=state.seen.loss / state.seen.records if state.seen.records else math.nan,
         train=state.seen.metrics(job),
         val=values,
         seconds=state.total + time.perf_counter() - started,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from imgcls.balancing.account import account, times_drawn
 from imgcls.balancing.balancer import Balancer
 from imgcls.balancing.base import Records
 from imgcls.balancing.priors import prior_shift
+from imgcls.core.errors import ConfigError
 from imgcls.core.randomness import derive_seed
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Fold
@@ -30,6 +31,7 @@ from imgcls.training.criterion import Criterion
 from imgcls.training.events import EpochEnd, StepEnd
 from imgcls.training.image_feed import ImageFeed
 from imgcls.training.job import Job, Phase
+from imgcls.training.losses import num_outputs
 from imgcls.training.stages import EarlyStopping, FullStage, NonFinite, Snapshots
 
 __all__ = ["Recipe", "plan_job", "records_of"]
@@ -175,14 +177,15 @@ def plan_job(recipe: Recipe, fold: Fold, number: int, folder: Path) -> Job:
 def _phase(recipe: Recipe, index: int, fold: Fold, seen: Batches, seed: int) -> Phase:
     data, full = recipe.dataset, recipe.stages[index]
     records = records_of(data, fold.train)
-    done, shift = _account(recipe, index, records, fold, seed)
+    draws = _draws(recipe, index, records, seed)
+    done, shift = _account(recipe, full.balancer, records, draws, fold)
     return Phase(
         stage=full.stage,
         feed=_feed(recipe, full, seen, seed),
         train=fold.train,
         records=records,
         sampler=full.balancer.sampler,
-        criterion=_criterion(recipe, full.balancer, records),
+        criterion=_criterion(recipe, full.balancer, records, fold, times_drawn(records, draws)),
         optimizer=full.optimizer,
         schedule=full.schedule,
         batch_size=recipe.batch_size,
@@ -193,16 +196,20 @@ def _phase(recipe: Recipe, index: int, fold: Fold, seen: Batches, seed: int) -> 
     )
 
 
+def _draws(recipe: Recipe, index: int, records: Records, seed: int) -> list[NDArray[np.int64]]:
+    first = sum(full.stage.epochs for full in recipe.stages[:index])
+    full = recipe.stages[index]
+    return [
+        full.balancer.sampler.draw(records, batch_size=recipe.batch_size, epoch=first + number, seed=seed)
+        for number in range(min(full.stage.epochs, _COUNTED))
+    ]
+
+
 # What the balancer does to the shares of the classes, by the draws that its epochs are planned to have.
 def _account(
-    recipe: Recipe, index: int, records: Records, fold: Fold, seed: int
+    recipe: Recipe, balancer: Balancer, records: Records, draws: Sequence[NDArray[np.int64]], fold: Fold
 ) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
-    balancer, weights = recipe.stages[index].balancer, recipe.dataset.weights
-    first = sum(full.stage.epochs for full in recipe.stages[:index])
-    draws = [
-        balancer.sampler.draw(records, batch_size=recipe.batch_size, epoch=first + number, seed=seed)
-        for number in range(min(recipe.stages[index].stage.epochs, _COUNTED))
-    ]
+    weights = recipe.dataset.weights
     own = None if weights is None else weights[fold.train]
     done = account(balancer, records, draws, record_weights=own)
     if not balancer.correct_priors:
@@ -241,16 +248,27 @@ def _feed(recipe: Recipe, full: FullStage, seen: Batches, seed: int) -> ImageFee
     )
 
 
-def _criterion(recipe: Recipe, balancer: Balancer, records: Records) -> Criterion:
+def _criterion(recipe: Recipe, balancer: Balancer, records: Records, fold: Fold, times: NDArray[np.int64]) -> Criterion:
     data, device = recipe.dataset, recipe.runtime.device
 
     def moved(values: NDArray[np.float64] | None) -> Tensor | None:
         return None if values is None else torch.tensor(values, dtype=torch.float32, device=device)
 
-    return Criterion(
+    found = Criterion(
         loss=balancer.loss,
         class_weights=moved(balancer.weights(records.labels, data.classes)),
         record_weights=moved(data.weights),
         log_priors=moved(balancer.log_priors(records.labels, data.classes)),
         pos_weight=moved(balancer.pos_weights(records.labels, data.classes)),
     )
+    if found.class_weights is None and found.record_weights is None:
+        return found
+    outputs = num_outputs(balancer.loss, len(data.classes), multilabel=data.multilabel)
+    logits = torch.zeros(len(fold.train), outputs, device=device)
+    _, weights = found.terms(logits, torch.from_numpy(records.labels).to(device), fold.train)
+    mean = float(np.average(weights.double().cpu().numpy(), weights=times))
+    if not mean:
+        raise ConfigError(
+            "'class_weights' must be above 0 for some training record of each fold, got 0 for all of them"
+        )
+    return attrs.evolve(found, mean_weight=mean)

@@ -47,7 +47,7 @@ def _look(state: State, phase: Phase, job: Job) -> float:
     set_modes(state.model)
 
     def step(_number: int) -> float:
-        loss, _, _ = gradients(state, phase, job, next(batches))
+        loss, _ = gradients(state, phase, job, next(batches))
         optimizer.step()
         return float(loss)
 

@@ -37,13 +37,13 @@ class Seen:
 
     Attributes:
         loss: Sum of the weighted losses of all processes.
-        weight: Sum of the weights.
+        records: How many records they are of.
         logits: Logits of each step.
         positions: Which records they are of.
     """
 
     loss: float = 0.0
-    weight: float = 0.0
+    records: int = 0
     logits: list[Tensor] = attrs.field(factory=list)
     positions: list[Tensor] = attrs.field(factory=list)
 
@@ -70,7 +70,7 @@ class Seen:
         Returns:
             Values by name; nothing where nothing was seen.
         """
-        if not self.weight:
+        if not self.records:
             return {}
         whole = self.of_all(job.ranks)
         logits, positions = whole.logits[0].float(), whole.positions[0]

@@ -25,14 +25,14 @@ class Stepped:
     """What a step found.
 
     Attributes:
-        loss: The weighted mean of the losses of all processes.
-        weight: The sum of the weights.
+        loss: The mean of the weighted losses of all processes.
+        records: How many records the batch of all processes has.
         grad_norm: Norm of the gradient before it is clipped.
         logits: Logits of this process's records, (B, K), without gradients.
     """
 
     loss: float
-    weight: float
+    records: int
     grad_norm: float
     logits: Tensor
 
@@ -60,29 +60,34 @@ def train_step(state: State, phase: Phase, job: Job, fed: Fed) -> Stepped:
     assert state.optimizer is not None
     assert state.course is not None
     state.lr = state.course.lr
-    before = [buffer.clone() for buffer in state.model.buffers()]
-    loss, weight, logits = gradients(state, phase, job, fed)
+    buffers = _changing(state.model)
+    before = [buffer.clone() for buffer in buffers]
+    loss, logits = gradients(state, phase, job, fed)
     norm = _norm(state.optimizer, job.clip_grad)
-    values = torch.stack([loss, weight, norm.to(loss.dtype)]).tolist()
-    stepped = Stepped(loss=values[0], weight=values[1], grad_norm=values[2], logits=logits)
+    values = torch.stack([loss, norm.to(loss.dtype)]).tolist()
+    stepped = Stepped(loss=values[0], records=fed.size, grad_norm=values[1], logits=logits)
     if stepped.finite:
         state.optimizer.step()
         state.course.step()
         if state.averaged is not None:
             state.averaged.update(state.model)
     else:
-        _put_back(state.model, before)
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
     return stepped
 
 
 # Batch norm takes what is not finite into its running statistics, before anybody looks at the loss.
-def _put_back(model: nn.Module, buffers: list[Tensor]) -> None:
-    for buffer, value in zip(model.buffers(), buffers, strict=True):
-        buffer.copy_(value)
+def _changing(model: nn.Module) -> list[Tensor]:
+    return [buffer for part in model.modules() if part.training for buffer in part.buffers(recurse=False)]
 
 
-def gradients(state: State, phase: Phase, job: Job, fed: Fed) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the gradient of the weighted mean of the losses over the records of all processes.
+def gradients(state: State, phase: Phase, job: Job, fed: Fed) -> tuple[Tensor, Tensor]:
+    """Compute the gradient of the mean of the weighted losses over the records of all processes.
+
+    Weights have a mean of 1 over the draws of the stage, and the sum is divided by the number of records.
+    Dividing by the weights of each batch, as torch does, would give a class the less weight the rarer
+    it is, since it is then in few batches, whose weights are large.
 
     Args:
         state: The state; where memory is short, batches go through the network in more parts.
@@ -91,7 +96,7 @@ def gradients(state: State, phase: Phase, job: Job, fed: Fed) -> tuple[Tensor, T
         fed: This process's share of the batch.
 
     Returns:
-        The mean, the sum of the weights, and the logits (B, K) of the share.
+        The mean, and the logits (B, K) of the share.
 
     Raises:
         TrainingError: if memory is short even for pairs of records.
@@ -106,13 +111,9 @@ def gradients(state: State, phase: Phase, job: Job, fed: Fed) -> tuple[Tensor, T
         found = None
         _shrink(state, job, len(fed.positions))
     assert found is not None
-    trained = _trained(state.optimizer)
-    job.ranks.add_gradients(trained)
+    job.ranks.add_gradients(_trained(state.optimizer))
     job.ranks.share_buffers(state.model)
-    total, weight = job.ranks.total(torch.stack(found[:2])).unbind()
-    mean = weight.clamp_min(torch.finfo(weight.dtype).tiny)
-    torch._foreach_div_([p.grad for p in trained if p.grad is not None], mean)
-    return total / mean, weight, found[2]
+    return job.ranks.total(found[0]), found[1]
 
 
 def _trained(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
@@ -128,24 +129,23 @@ def _norm(optimizer: torch.optim.Optimizer, clip: float | None) -> Tensor:
     return norm
 
 
-def _attempt(state: State, phase: Phase, fed: Fed) -> tuple[Tensor, Tensor, Tensor] | None:
+def _attempt(state: State, phase: Phase, fed: Fed) -> tuple[Tensor, Tensor] | None:
     try:
         return _backward(state, phase, fed)
     except torch.OutOfMemoryError:
         return None  # what the failed attempt held is free only when the exception is gone
 
 
-def _backward(state: State, phase: Phase, fed: Fed) -> tuple[Tensor, Tensor, Tensor]:
-    total, weight = torch.zeros(2, dtype=torch.float32, device=fed.inputs.device).unbind()
-    seen = []
+def _backward(state: State, phase: Phase, fed: Fed) -> tuple[Tensor, Tensor]:
+    total, seen = torch.zeros((), device=fed.inputs.device), []
     for part in _parts(len(fed.positions), state.parts):
         logits = state.feed.logits(state.model, fed.inputs[part])
         losses, weights = phase.criterion.terms(logits, fed.targets[part], fed.positions[part])
-        loss = (losses * weights).sum()
+        loss = (losses * weights).sum() / fed.size
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        total, weight = total + loss.detach(), weight + weights.sum()
+        total = total + loss.detach()
         seen.append(logits.detach())
-    return total, weight, torch.cat(seen) if seen else fed.inputs.new_empty(0)
+    return total, torch.cat(seen) if seen else fed.inputs.new_empty(0)
 
 
 # Batch norm cannot train on a single record.
