@@ -459,3 +459,19 @@ def test_an_unregistered_backbone_cannot_be_loaded_and_the_remedy_is_said(opaque
 def test_every_error_is_one_of_imgcls() -> None:
     with pytest.raises(ImgclsError):
         Trainer(3)  # type: ignore[arg-type]
+
+
+def test_the_augmentation_of_repeated_draws_is_written_out_and_refused_by_its_path() -> None:
+    own = trainer(balancer={"sampler": "oversample", "repeats": "light"})
+    written = own.to_config()["balancer"]["repeats"]
+    assert written["transforms"][0]["name"] == "flip-lr"
+    assert trainer(balancer={"sampler": "oversample", "repeats": written}).balancer == own.balancer
+    with pytest.raises(ConfigError, match=r"'balancer\.repeats\.transforms' must be a list of transforms or one of"):
+        trainer(balancer={"sampler": "oversample", "repeats": "lihgt"})
+
+
+def test_a_policy_for_no_class_is_refused_by_the_option_that_the_user_wrote() -> None:
+    with pytest.raises(ConfigError, match=r"^'augment\.crak' must be 'default' or a class"):
+        trainer(augment={"default": "light", "crak": "strong"})
+    with pytest.raises(ConfigError, match=r"^'stages\.0\.augment\.crak' must be"):
+        trainer(stages=[{"epochs": 1, "augment": {"default": "light", "crak": "strong"}}])

@@ -37,7 +37,7 @@ from imgcls.training.optimizers import AdamW, Optimizer, to_optimizer
 from imgcls.training.planning import records_of
 from imgcls.training.schedules import OneCycle, Schedule, to_schedule
 from imgcls.training.side_by_side import is_parallel
-from imgcls.training.stages import EarlyStopping, FullStage, NonFinite, Snapshots, Stage
+from imgcls.training.stages import EarlyStopping, FullStage, NonFinite, Snapshots, Stage, to_balancer
 
 __all__ = ["Trainer"]
 
@@ -129,7 +129,7 @@ class Trainer:
     splitter: Splitter | None = attrs.field(default=None, converter=fields.to_splitter)
     balancer: Balancer = attrs.field(
         factory=Balancer,
-        converter=fields.to_balancer,
+        converter=to_balancer,
         validator=options.instance(Balancer),
     )
     image: ImageSpec = attrs.field(
@@ -229,8 +229,9 @@ class Trainer:
         for number, full in enumerate(self.full_stages):
             with config.at("balancer" if full.stage.balancer is None else f"stages.{number}.balancer"):
                 full.balancer.check(records, batch_size=self.batch_size)
-            with config.at(f"stages.{number}"):
+            with config.at("" if full.stage.augment is None else f"stages.{number}"):
                 full.augmenter(self.data.classes, multilabel=self.data.multilabel)
+            with config.at(f"stages.{number}"):
                 full.schedule.check_warmup(full.stage.warmup or 0)
         several = self.data.multilabel
         losses = {

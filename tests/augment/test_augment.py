@@ -71,7 +71,7 @@ def test_functions_are_recorded_and_refused_when_read_back() -> None:
     [
         ("mediun", r"'augment.transforms' must be a list .* got 'mediun'; did you mean 'medium'\?"),
         ("rotate", r"a single transform goes into a list: \['rotate'\]"),
-        (3, "augment: an augmentation must be a preset, a list or a mapping, got 3"),
+        (3, "'augment.transforms' must be the name of a preset, a list of transforms or a mapping, got 3"),
         (["rotat"], r"'augment.transforms.0' must name one of its kinds, got 'rotat'; did you mean 'rotate'"),
         (["one_of"], r"did you mean 'one-of'\?"),
         (

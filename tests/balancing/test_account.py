@@ -16,7 +16,7 @@ DRAWS = [np.array([0, 1, 2, 3, 3, 3]), np.array([0, 0, 1, 3, 3, 3])]
 def test_account_by_hand() -> None:
     found = account(Balancer(sampler="oversample", correct_priors=True), RECORDS, DRAWS)
     assert found["balancer"]["sampler"] == {"name": "oversample"}
-    assert (found["records"], found["epochs"], found["draws"]) == (4, 2, 6)
+    assert (found["records"], found["counted_epochs"], found["draws"]) == (4, 2, 6)
     a, b, c = (found["classes"][name] for name in "abc")
     assert (a["records"], a["draws"], a["share"], a["repeats"]) == (3, 3, 0.5, pytest.approx(1 / 6))
     assert (b["records"], b["draws"], b["share"], b["repeats"]) == (1, 3, 0.5, pytest.approx(4 / 6))

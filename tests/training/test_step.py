@@ -243,3 +243,18 @@ def test_rolling_back_never_forgets_a_validation(plan: Plan, network: Network) -
     assert [event.step for event in history] == list(range(1, 9))
     best = [event for event in history if event.best][-1]
     assert load_checkpoint(job.folder / "best").facts["step"] == best.step
+
+
+def test_weights_of_classes_are_those_of_the_whole_epoch_whatever_is_in_a_batch(plan: Plan) -> None:
+    weights = {"a": 0.5, "b": 3.5}
+    job = plan(stages=ONE, balancer=Balancer(class_weights=weights), batch_size=4)
+    criterion, draws = job.phases[0].criterion, job.phases[0].draws(0)
+    logits, parts = torch.zeros(4, 2), []
+    for draw in draws:
+        losses, own = criterion.terms(logits[: len(draw)], torch.from_numpy(job.targets[draw]), draw)
+        parts.append((losses * own).sum() / len(draw))
+    shares = torch.tensor([weights["ab"[label]] for label in job.targets[np.concatenate(draws)]])
+    assert criterion.mean_weight == pytest.approx(
+        shares.mean() / 2
+    )  # the weights that are used have a mean of 1 by class
+    assert torch.stack(parts).mean().item() == pytest.approx(math.log(2), rel=1e-6)  # equal losses, so their mean

@@ -11,7 +11,7 @@ from imgcls.augment.base import Displacement, Geometric, Mixing, Transform
 from imgcls.augment.groups import OneOf, to_transforms
 from imgcls.augment.presets import PRESETS
 from imgcls.core import config, options
-from imgcls.core.errors import ConfigError, nearest
+from imgcls.core.errors import nearest
 
 __all__ = ["FILLS", "Augment", "Policies", "to_augment"]
 
@@ -110,13 +110,14 @@ class Policies(Mapping[str, Augment]):
         return len(self.policies)
 
 
-def to_augment(value: Any) -> Any:
+def to_augment(value: Any, path: str = "augment") -> Any:
     """Make augmentation from its spec.
 
     Args:
         value: None (nothing happens), the name of a preset, a list of transforms, a mapping
             with `transforms` and `fill`, one with `default` and names of classes, a transform (ours,
             of torchvision v2 or of albumentations), a function of (image, rng), an Augment or Policies.
+        path: The option, for messages.
 
     Returns:
         An Augment, or Policies.
@@ -132,8 +133,8 @@ def to_augment(value: Any) -> Any:
         return value
     if isinstance(value, Mapping) and not {"default", "name", "transforms", "fill"} & set(value):
         remedy = "'default' is the policy of all other classes"
-        raise options.rejected("augment", "have 'transforms', or 'default' and names of classes", list(value), remedy)
-    with config.at("augment"):
+        raise options.rejected(path, "have 'transforms', or 'default' and names of classes", list(value), remedy)
+    with config.at(path):
         return Policies(value) if isinstance(value, Mapping) and "default" in value else _to_single(value)
 
 
@@ -146,4 +147,4 @@ def _to_single(value: Any) -> Augment:
         return Augment(transforms=[value])
     if value is None or isinstance(value, str | Sequence):
         return Augment(transforms=() if value is None else value)
-    raise ConfigError(f"an augmentation must be a preset, a list or a mapping, got {value!r}")
+    raise options.rejected("transforms", "be the name of a preset, a list of transforms or a mapping", value)

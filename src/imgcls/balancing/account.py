@@ -51,7 +51,7 @@ def account(
         record_weights: The weight of each record in the loss, (N,), or None.
 
     Returns:
-        Plain values: `balancer`, its options; `records`; `epochs`; `draws`, the mean of an epoch; and
+        Plain values: `balancer`, its options; `records`; `counted_epochs`; `draws`, the mean of an epoch; and
         `classes`, where each class has its `records`, `draws`, `share` of the draws, `repeats` (the share of
         its draws that repeat a record within the epoch), `class_weight` and `pos_weight` or None,
         `pi_data`, `pi_seen`, and `shift`, what is added to its logit, or None.
@@ -65,7 +65,7 @@ def account(
     return {
         "balancer": dump(balancer),
         "records": len(records.labels),
-        "epochs": len(every),
+        "counted_epochs": len(every),
         "draws": float(times.sum() / len(every)),
         "classes": {
             name: {column: values[number] for column, values in plain.items()}

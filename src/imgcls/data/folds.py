@@ -145,7 +145,7 @@ class Folds:
     def __getitem__(self, number: int) -> Fold:
         return self.folds[number]
 
-    def save(self, path: Path, dataset: Dataset) -> None:
+    def save(self, path: str | Path, dataset: Dataset) -> None:
         """Write the folds as ids, which outlive the order of records.
 
         Args:
@@ -154,10 +154,10 @@ class Folds:
         """
         parts = [{name: dataset.ids[fold.part(name)].tolist() for name in _PARTS} for fold in self.folds]
         facts = {name: getattr(self, name) for name in ("fingerprint", "report", "repeats", "prior")}
-        write_json(path, {**facts, "folds": parts, "balance": self.balance(dataset)})
+        write_json(Path(path), {**facts, "folds": parts, "balance": self.balance(dataset)})
 
     @classmethod
-    def load(cls, path: Path, dataset: Dataset) -> Folds:
+    def load(cls, path: str | Path, dataset: Dataset) -> Folds:
         """Read folds that were saved for the same set.
 
         Args:
@@ -170,7 +170,7 @@ class Folds:
         Raises:
             SplitError: if the set has changed since.
         """
-        saved = read_json(path)
+        saved = read_json(Path(path))
         if saved["fingerprint"] != dataset.fingerprint:
             raise SplitError(
                 f"the set must be the one that {str(path)!r} was made for, got other records, labels, groups or "

@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 from torch import nn
 
-from imgcls.balancing.balancer import Balancer
 from imgcls.core import config, options
 from imgcls.data.dataset import Dataset
 from imgcls.data.spec import ImageSpec
@@ -32,7 +31,6 @@ __all__ = [
     "is_test",
     "is_workers",
     "to_backbone",
-    "to_balancer",
     "to_early_stopping",
     "to_ema",
     "to_head",
@@ -63,11 +61,6 @@ def to_splitter(given: Any) -> Any:
 def to_head(given: Any) -> Any:
     """Read the head."""
     return config.nested(Head, given, path="head")
-
-
-def to_balancer(given: Any) -> Any:
-    """Read what is done about imbalance."""
-    return config.nested(Balancer, given, path="balancer")
 
 
 def to_image(given: Any) -> Any:

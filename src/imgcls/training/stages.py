@@ -15,7 +15,7 @@ from imgcls.core.errors import listing
 from imgcls.training.optimizers import Optimizer, to_optimizer
 from imgcls.training.schedules import Schedule, to_schedule, warmup_option
 
-__all__ = ["FIND", "EarlyStopping", "FullStage", "NonFinite", "Snapshots", "Stage"]
+__all__ = ["FIND", "EarlyStopping", "FullStage", "NonFinite", "Snapshots", "Stage", "to_balancer"]
 
 #: The learning rate of a stage that looks for one.
 FIND = "find"
@@ -37,15 +37,26 @@ def _augment(value: Any) -> Any:
     return None if value is None else to_augment(value)
 
 
-def _to_repeats(value: Any) -> Augment:
-    found = to_augment(value)
-    if not isinstance(found, Augment):
-        raise options.rejected("repeats", "be one augmentation for all classes", value)
-    return found
+def to_balancer(value: Any) -> Any:
+    """Read what is done about imbalance; a word is the sampler.
 
+    Args:
+        value: A Balancer, its options, or anything else, which is left for the validator.
 
-def _balancer(value: Any) -> Any:
-    return config.nested(Balancer, value, path="balancer")
+    Returns:
+        The Balancer, with the augmentation of repeated draws written out.
+
+    Raises:
+        ConfigError: if an option is wrong.
+    """
+    found = config.nested(Balancer, {"sampler": value} if isinstance(value, str) else value, path="balancer")
+    if not isinstance(found, Balancer) or found.repeats is None:
+        return found
+    with config.at("balancer"):
+        repeats = to_augment(found.repeats, "repeats")
+        if not isinstance(repeats, Augment):
+            raise options.rejected("repeats", "be one augmentation for all classes", found.repeats)
+    return attrs.evolve(found, repeats=repeats)
 
 
 def _size(value: Any) -> Any:
@@ -98,7 +109,7 @@ class Stage:
         default=None, converter=_augment, validator=options.optional(options.instance(Augment, Policies))
     )
     balancer: Balancer | None = attrs.field(
-        default=None, converter=_balancer, validator=options.optional(options.instance(Balancer))
+        default=None, converter=to_balancer, validator=options.optional(options.instance(Balancer))
     )
     size: tuple[int, int] | None = attrs.field(default=None, converter=_size, validator=_check_size)
     views: int | None = attrs.field(default=None, validator=options.optional(options.count(1)))
@@ -143,8 +154,7 @@ class FullStage:
         Raises:
             ConfigError: if it names a class that is none, or cannot go with the other options.
         """
-        with config.at("balancer"):
-            again = None if self.balancer.repeats is None else _to_repeats(self.balancer.repeats)
+        again = self.balancer.repeats
         if multilabel and isinstance(self.augment, Policies):
             rule = "be one for all records where they have several labels"
             raise options.rejected("augment", rule, f"policies for {listing(self.augment)}")
