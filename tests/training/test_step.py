@@ -253,8 +253,7 @@ def test_weights_of_classes_are_those_of_the_whole_epoch_whatever_is_in_a_batch(
     for draw in draws:
         losses, own = criterion.terms(logits[: len(draw)], torch.from_numpy(job.targets[draw]), draw)
         parts.append((losses * own).sum() / len(draw))
+    # Those that are used have a mean of 1 over the classes.
     shares = torch.tensor([weights["ab"[label]] for label in job.targets[np.concatenate(draws)]])
-    assert criterion.mean_weight == pytest.approx(
-        shares.mean() / 2
-    )  # the weights that are used have a mean of 1 by class
+    assert criterion.mean_weight == pytest.approx(shares.mean() / 2)
     assert torch.stack(parts).mean().item() == pytest.approx(math.log(2), rel=1e-6)  # equal losses, so their mean
