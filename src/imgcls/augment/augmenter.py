@@ -84,11 +84,13 @@ class Augmenter:
 
         def work(part: slice) -> None:
             piece, mask = shares(images[part]), None if masks is None else masks[part]
+            changes: list[Step] = []
             for fill, steps, matrices in plans:
                 own = [step.within(part) for step in steps]
+                # A policy after another begins where that has ended; mostly there is one.
+                piece, changes = _changed(piece, changes), own
                 piece, mask = warp(piece, mask, own, matrices[part], fill=fill)
-                piece = _changed(piece, own)
-            put(found[part], piece if finish is None else finish(piece))
+            _changed(piece, changes, place=found[part], finish=finish)
             if kept is not None and mask is not None:
                 kept[part] = mask
 
@@ -156,13 +158,23 @@ def augmenter(value: Augment | Policies, *, classes: Sequence[str], repeats: Aug
     return Augmenter(parts=(*policies.values(), *last), part_of_class=chosen, repeats=repeats is not None)
 
 
-# The images are overwritten.
-def _changed(images: Tensor, steps: Sequence[Step]) -> Tensor:
+# Image by image, so that all that happens to one finds it in the cache; into `place`, or over the images.
+def _changed(
+    images: Tensor,
+    steps: Sequence[Step],
+    *,
+    place: Tensor | None = None,
+    finish: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     own = [(step, step.active.tolist()) for step in steps if isinstance(step.transform, Intensity)]
+    if not own and place is None:
+        return images
     for part in parts(images, CHANGED):
+        piece = images[part]
         for step, active in own:
             if any(active[part]):
-                images[part] = _by_step(images[part], step.within(part), all(active[part]))
+                piece = _by_step(piece, step.within(part), all(active[part]))
+        put(images[part] if place is None else place[part], piece if finish is None else finish(piece))
     return images
 
 

@@ -140,7 +140,8 @@ class Intensity(Leaf):
         Returns:
             The changed images, from 0 to 1.
         """
-        return self._change(images, parameters).clamp(0, 1)
+        found = self._change(images, parameters)
+        return found.clamp(0, 1) if found is images else found.clamp_(0, 1)
 
     @abc.abstractmethod
     def _change(self, images: Tensor, parameters: Tensor, /) -> Tensor: ...
