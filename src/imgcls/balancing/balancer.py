@@ -58,7 +58,7 @@ class Balancer:
         class_weights: Weights of the classes in the training loss: None, `"inverse"` (one
             over the count among the training records), `"effective"` (one over the effective
             number of records) or a mapping from class to weight. Only their proportions matter,
-            since the loss is a weighted mean. Validation is never weighted.
+            since they are brought to a mean of 1 over the draws. Validation is never weighted.
         beta: The parameter of `"effective"`; None takes 0.999.
         pos_weight: For the loss `"bce"`: how much more a record of class 1 (of several labels, a
             record that has the label) counts than another: None, a number, or `"inverse"`, the
