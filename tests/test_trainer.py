@@ -260,7 +260,11 @@ def test_what_cannot_be_rebuilt_is_noted_as_opaque() -> None:
         ({"balancer.sampler": "weighted"}, lambda t: t.balancer.sampler, Weighted()),
         ({"splitter.k": 3}, lambda t: t.splitter, StratifiedGroupKFold(k=3)),
         ({"early_stopping.patience": 2}, lambda t: t.early_stopping, EarlyStopping(patience=2)),
-        ({"optimizer": "sgd", "optimizer.nesterov": True}, lambda t: t.optimizer, Sgd(nesterov=True)),
+        (
+            {"optimizer": "sgd", "optimizer.nesterov": True, "stages.0.optimizer": None},
+            lambda t: t.optimizer,
+            Sgd(nesterov=True),
+        ),
     ],
 )
 def test_options_are_replaced_by_path(changes: dict[str, Any], read: Callable[[Any], Any], expected: Any) -> None:
@@ -330,7 +334,9 @@ def test_wrong_options_are_refused_by_path(options: dict[str, Any], message: str
 @pytest.mark.parametrize("name", ["splitter", "sampler"])
 def test_an_unknown_plugin_is_refused_with_the_nearest(name: str) -> None:
     wrong: dict[str, Any] = {"splitter": "holdot"} if name == "splitter" else {"balancer": {"sampler": "wieghted"}}
-    with pytest.raises(UnknownPluginError, match=rf"'{name}' must name an installed plugin.* did you mean '[hw]"):
+    with pytest.raises(
+        UnknownPluginError, match=rf"'(balancer\.)?{name}' must name an installed plugin.* did you mean '[hw]"
+    ):
         trainer(**wrong)
 
 
@@ -475,3 +481,40 @@ def test_a_policy_for_no_class_is_refused_by_the_option_that_the_user_wrote() ->
         trainer(augment={"default": "light", "crak": "strong"})
     with pytest.raises(ConfigError, match=r"^'stages\.0\.augment\.crak' must be"):
         trainer(stages=[{"epochs": 1, "augment": {"default": "light", "crak": "strong"}}])
+
+
+# Learning a few records by heart
+
+
+def test_an_overfit_check_trains_on_the_same_few_records_and_says_whether_they_are_known(
+    fitted: Callable[..., Run],
+) -> None:
+    steps: list[StepEnd | EpochEnd] = []
+    stages = [{"epochs": 30, "lr": 0.1, "optimizer": "adamw", "augment": "medium"}]
+    run = fitted(overfit=1, stages=stages, callbacks=[steps.append], **HOLDOUT)
+    assert sum(isinstance(event, StepEnd) for event in steps) == 30
+    told = (run.folder / "logs" / "info.jsonl").read_text()
+    assert "knows its few records by heart (training accuracy 1.000" in told
+
+
+def test_an_overfit_check_warns_of_a_network_that_learns_nothing(
+    fitted: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    fitted(overfit=1, stages=[{"epochs": 1, "lr": 1e-9, "optimizer": "sgd"}], **HOLDOUT)
+    assert "does not know its few records by heart" in caplog.text
+
+
+@pytest.mark.parametrize("other", [{"limit": 2}, {"fast_run": True}])
+def test_an_overfit_check_stands_alone(other: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="'overfit' must stand alone"):
+        trainer(overfit=1, **other)
+
+
+def test_images_are_not_mixed_with_themselves() -> None:
+    with pytest.raises(ConfigError, match="'batch_size' must be at least 2 where images are mixed"):
+        trainer(batch_size=1, augment=["mixup"])
+
+
+def test_an_unknown_plugin_inside_a_stage_is_named_with_its_place() -> None:
+    with pytest.raises(ImgclsError, match=r"'stages\.0\.balancer\.sampler' must name an installed plugin"):
+        trainer(stages=[{"epochs": 1, "lr": 0.1, "balancer": {"sampler": "wieghted"}}])

@@ -45,6 +45,10 @@ __all__ = ["Trainer"]
 _PATHS = frozenset({"root", "path"})
 
 
+def _mixes(augment: Augment | Policies) -> bool:
+    return any(one.mixes for one in (augment.values() if isinstance(augment, Policies) else [augment]))
+
+
 @final
 @attrs.frozen(kw_only=True)
 class Trainer:
@@ -100,6 +104,9 @@ class Trainer:
         cache_features: Whether the features of a frozen backbone are computed once and kept on disk, where each record
             has only so many pictures: without augmentation, or with `views` of a stage.
         limit: Steps an epoch at most; None takes all.
+        overfit: Steps whose records alone are trained on, the same in each epoch and without augmentation, to see
+            whether the network can learn them by heart: at the end it is said whether it did. One that cannot has a
+            fault, in labels, images or learning rate. None trains on everything.
         fast_run: Whether everything is tried in a moment: one epoch of two steps in each stage. Its numbers mean
             nothing.
         profile: Whether some steps of the first fold are measured, into `profile.txt` and `trace.json`.
@@ -185,6 +192,7 @@ class Trainer:
     max_time: float | None = attrs.field(default=None, validator=options.optional(options.number(0, above=True)))
     cache_features: bool = attrs.field(default=True, validator=options.instance(bool))
     limit: int | None = attrs.field(default=None, validator=options.optional(options.count(1)))
+    overfit: int | None = attrs.field(default=None, validator=options.optional(options.count(1)))
     fast_run: bool = attrs.field(default=False, validator=options.instance(bool))
     profile: bool = attrs.field(default=False, validator=options.instance(bool))
     deterministic: bool = attrs.field(default=False, validator=options.instance(bool))
@@ -210,8 +218,6 @@ class Trainer:
             for name in present:
                 if not self.data.weights[marked(self.data.labels, self.data.classes.index(name))].any():
                     raise DataError(f"'weight' must be above 0 for some record of each class, got none of {name!r}")
-        if self.accumulate > max(self.batch_size // 2, 1):
-            raise options.rejected("accumulate", "leave each part two records of a batch", self.accumulate)
         if self.decision is not None and not self._decides:
             raise ConfigError(f"'decision' must be left out for more than two classes, got {self.decision!r}")
         if self.monitored in OPTIMISTIC.values() and self.data.positive is None:
@@ -221,7 +227,17 @@ class Trainer:
             raise DataError(
                 f"'test' must have labels like those of 'data', got one a record in {one}, several in {several}"
             )
+        self._check_effects()
         self._check_stages()
+
+    # An option without effect is refused.
+    def _check_effects(self) -> None:
+        if self.accumulate > max(self.batch_size // 2, 1):
+            raise options.rejected("accumulate", "leave each part two records of a batch", self.accumulate)
+        if self.overfit is not None and (self.limit is not None or self.fast_run):
+            raise options.rejected("overfit", "stand alone, without 'limit' and 'fast_run'", self.overfit)
+        if self.overfit is None and self.batch_size == 1 and any(_mixes(full.augment) for full in self.full_stages):
+            raise options.rejected("batch_size", "be at least 2 where images are mixed", 1)
 
     # Names of classes, groups and sizes are checked before training.
     def _check_stages(self) -> None:
@@ -251,9 +267,14 @@ class Trainer:
             stage=attrs.evolve(stage, epochs=1, warmup=None) if self.fast_run else stage,
             optimizer=stage.optimizer or self.optimizer,
             schedule=stage.schedule or self.schedule,
-            augment=self.augment if stage.augment is None else stage.augment,
+            augment=self._augment(stage),
             balancer=stage.balancer or self.balancer,
         )
+
+    def _augment(self, stage: Stage) -> Augment | Policies:
+        if self.overfit is not None:
+            return Augment()
+        return self.augment if stage.augment is None else stage.augment
 
     @property
     def rule(self) -> str | None:

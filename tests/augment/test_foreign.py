@@ -122,3 +122,11 @@ def test_median_blur_and_clahe_are_those_of_albumentations(images: Tensor, album
     ]
     for own, parameters, theirs in pairs:
         torch.testing.assert_close(own.change(grey, parameters), counterpart(theirs, grey), atol=1e-6, rtol=0)
+
+
+def test_a_function_that_fails_is_named(images: Tensor, apply: Any) -> None:
+    def broken(image: Any, rng: np.random.Generator) -> Any:
+        raise KeyError("kernel")
+
+    with pytest.raises(DataError, match="'broken' must augment any image of the set, got KeyError: 'kernel'"):
+        apply([PerSample(function=broken)], images)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from imgcls.augment.augment import Augment, Policies
 from imgcls.augment.base import Intensity, Mixing, Step, plan
-from imgcls.augment.layouts import LEVELS, put, shares
+from imgcls.augment.layouts import LEVELS, planes, put, shares
 from imgcls.augment.parts import CHANGED, MOVED, each_alone, parts
 from imgcls.augment.table import Rows
 from imgcls.augment.warping import compose, warp
@@ -88,8 +88,9 @@ class Augmenter:
             for fill, steps, matrices in plans:
                 own = [step.within(part) for step in steps]
                 # A policy after another begins where that has ended; mostly there is one.
-                piece, changes = _changed(piece, changes), own
+                piece, changes = _changed(planes(piece), changes) if changes else piece, own
                 piece, mask = warp(piece, mask, own, matrices[part], fill=fill)
+            piece = planes(piece)
             _changed(piece, changes, place=found[part], finish=finish)
             if kept is not None and mask is not None:
                 kept[part] = mask

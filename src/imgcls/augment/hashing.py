@@ -39,7 +39,7 @@ def normal(keys: Tensor, shape: tuple[int, ...], device: torch.device) -> Tensor
         The 65,536 quantiles in the middle of equal shares, the largest 4.3, (B, *shape), float32.
     """
     count = math.prod(shape)
-    halves = _bits(keys, -(-count // 2), device).view(torch.int16).int() + 2**15
+    halves = _bits(keys, -(-count // 2), device).view(torch.int16).int().add_(2**15)
     found = _quantiles(device).index_select(0, halves.flatten()).view(len(keys), -1)
     return found[:, :count].reshape(-1, *shape)
 
@@ -53,12 +53,17 @@ def _quantiles(device: torch.device) -> Tensor:
 
 # Places are mixed before the key comes in, or images of neighbouring keys would have the same noise, shifted.
 def _bits(keys: Tensor, count: int, device: torch.device) -> Tensor:
-    places = _mixed(torch.arange(count, dtype=torch.int32, device=device))
-    return _mixed(places ^ keys.to(torch.int32).to(device).unsqueeze(1))
+    return _mixed(_places(count, device) ^ keys.to(torch.int32).to(device).unsqueeze(1))
 
 
-# The finalizer of MurmurHash3 (Appleby); masks, as the shift to the right of a signed number repeats its sign.
+@functools.lru_cache(maxsize=4)
+def _places(count: int, device: torch.device) -> Tensor:
+    return _mixed(torch.arange(count, dtype=torch.int32, device=device))
+
+
+# The finalizer of MurmurHash3 (Appleby); masks, as the shift to the right of a signed number repeats its sign. Words
+# are overwritten.
 def _mixed(words: Tensor) -> Tensor:
-    words = (words ^ ((words >> 16) & 0xFFFF)) * (0x85EBCA6B - 2**32)
-    words = (words ^ ((words >> 13) & 0x7FFFF)) * (0xC2B2AE35 - 2**32)
-    return words ^ ((words >> 16) & 0xFFFF)
+    words.bitwise_xor_((words >> 16).bitwise_and_(0xFFFF)).mul_(0x85EBCA6B - 2**32)
+    words.bitwise_xor_((words >> 13).bitwise_and_(0x7FFFF)).mul_(0xC2B2AE35 - 2**32)
+    return words.bitwise_xor_((words >> 16).bitwise_and_(0xFFFF))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["LEVELS", "put", "shares"]
+__all__ = ["LEVELS", "interleaved", "planes", "put", "shares"]
 
 LEVELS = {torch.uint8: 2**8 - 1, torch.uint16: 2**16 - 1}
 """The highest level of whole numbers."""
@@ -18,25 +17,36 @@ LEVELS = {torch.uint8: 2**8 - 1, torch.uint16: 2**16 - 1}
 
 
 def shares(images: Tensor) -> Tensor:
-    """Copy images to shares of the highest level, each channel a plane.
+    """Copy images to shares of the highest level.
 
     Args:
         images: Images (B, C, H, W), float32 from 0 to 1, or uint8 or uint16 with all their levels.
 
     Returns:
-        Images (B, C, H, W), float32 from 0 to 1.
+        Images (B, C, H, W), float32 from 0 to 1, in the layout that they had on a CPU, elsewhere as planes.
     """
-    pixels = _interleaved(images)
-    if pixels is None or images.is_floating_point():
-        planes = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-        return planes if images.is_floating_point() else planes.div_(LEVELS[images.dtype])
+    layout = torch.preserve_format if images.device.type == "cpu" else torch.contiguous_format
+    found = images.to(torch.float32, memory_format=layout, copy=True)
+    return found if images.is_floating_point() else found.div_(LEVELS[images.dtype])
+
+
+def planes(images: Tensor) -> Tensor:
+    """Make each channel a plane.
+
+    Args:
+        images: Images (B, C, H, W), float32.
+
+    Returns:
+        The same, contiguous.
+    """
+    pixels = interleaved(images)
+    if pixels is None:
+        return images.contiguous()
     import cv2
 
-    found = torch.empty(images.shape, dtype=torch.float32)
-    highest = np.float32(LEVELS[images.dtype])
-    for image, planes in zip(pixels, found.numpy(), strict=True):
-        for channel, plane in zip(cv2.split(image), planes, strict=True):
-            np.divide(channel, highest, out=plane)
+    found = torch.empty(images.shape)
+    for image, channels in zip(pixels, found.numpy(), strict=True):
+        cv2.split(image, list(channels))
     return found
 
 
@@ -47,7 +57,7 @@ def put(place: Tensor, images: Tensor) -> None:
         place: Where, (B, C, H, W).
         images: Images (B, C, H, W).
     """
-    pixels = _interleaved(place)
+    pixels = interleaved(place)
     if pixels is None or not images.is_contiguous():
         place.copy_(images)
         return
@@ -57,8 +67,15 @@ def put(place: Tensor, images: Tensor) -> None:
         cv2.merge(list(planes), dst=image)
 
 
-# The pixels (B, H, W, C) of images on a CPU whose three channels lie together.
-def _interleaved(images: Tensor) -> NDArray[Any] | None:
+def interleaved(images: Tensor) -> NDArray[Any] | None:
+    """Look at pixels whose three channels lie together.
+
+    Args:
+        images: Images (B, C, H, W).
+
+    Returns:
+        Their memory (B, H, W, C); None if there is another layout or device.
+    """
     pixels = images.permute(0, 2, 3, 1)
     together = images.shape[1] == 3 and images.device.type == "cpu" and pixels.is_contiguous()
     return pixels.numpy() if together else None

@@ -37,7 +37,7 @@ class GaussianNoise(Intensity):
     # torchvision's gaussian_noise draws from the global state, one strength for a batch.
     def _change(self, images: Tensor, parameters: Tensor, /) -> Tensor:
         noise = normal(parameters[:, 1], tuple(images.shape[1:]), images.device)
-        return images + spread(parameters, images)[0] * noise
+        return noise.mul_(spread(parameters, images)[0]).add_(images)
 
 
 def windows(places: Tensor, images: Tensor) -> Tensor:

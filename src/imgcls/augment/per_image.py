@@ -171,9 +171,18 @@ class PerSample(Intensity):
         def changed(pixels: Pixels, number: int) -> Pixels:
             image, rng = to_bytes(pixels), generator(0, "per-sample", *keys[number])
             with _ONE_AT_A_TIME:
-                return from_bytes(self._checked(function(image, rng), image.shape))
+                return from_bytes(self._checked(self._called(function, image, rng), image.shape))
 
         return each_image(images, changed)
+
+    def _called(self, function: Callable[..., Any], image: Pixels, rng: np.random.Generator) -> Any:
+        try:
+            return function(image, rng)
+        except Exception as error:
+            name, cause = name_of(self.function), f"{type(error).__name__}: {error}"
+            raise DataError(
+                f"'{name}' must augment any image of the set, got {cause}; its traceback is above"
+            ) from error
 
     def _checked(self, found: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         if not isinstance(found, np.ndarray) or found.shape != shape or found.dtype != np.uint8:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from imgcls.augment.base import Displacement, Geometric, Size, Step
 from imgcls.augment.displacement import centred
+from imgcls.augment.layouts import interleaved
 
 __all__ = ["compose", "warp"]
 
@@ -38,14 +41,13 @@ def warp(
     bends = [step for step in steps if isinstance(step.transform, Displacement)]
     read = ~_is_turn(matrices, size) | _any(bends, len(images))
     turns = torch.where(read.view(-1, 1, 1), torch.eye(3, dtype=torch.float64), matrices)
-    images, masks = _turned(images, turns), None if masks is None else _turned(masks, turns)
-    if not read.any():
-        return images, masks
     if masks is None and images.device.type == "cpu" and _reads_between_pixels():
         straight = read & ~_any(bends, len(images)) & (matrices[:, 2, :2] == 0).all(1)
-        images, read = _affine(images, matrices, straight.tolist(), fill), read & ~straight
-        if not read.any():
-            return images, masks
+        images, read = _one_by_one(images, matrices, turns, straight.tolist(), fill), read & ~straight
+    else:
+        images, masks = _turned(images, turns), None if masks is None else _turned(masks, turns)
+    if not read.any():
+        return images, masks
     grid = _grid(matrices[read], _bend(bends, read, size, images.device), size, images.device)
     images = _where(read, images, lambda chosen: _sampled(chosen, grid, "bilinear", fill))
     return images, None if masks is None else _where(read, masks, lambda chosen: _masks_sampled(chosen, grid))
@@ -61,29 +63,38 @@ def _reads_between_pixels() -> bool:
 
 # Three times as fast as grid_sample on a CPU, which wants to be told the place of every pixel; the values are the same
 # within 1e-4. cv2 counts from the middle of the first pixel, the matrices from the middle of the image.
-def _affine(images: Tensor, matrices: Tensor, straight: list[bool], fill: str) -> Tensor:
-    import cv2
-
+def _one_by_one(images: Tensor, matrices: Tensor, turns: Tensor, straight: list[bool], fill: str) -> Tensor:
     height, width = images.shape[2:]
     middle = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
     shifts = matrices[:, :2, 2] + middle - matrices[:, :2, :2] @ middle
     places = torch.cat([matrices[:, :2, :2], shifts.unsqueeze(2)], dim=2).numpy()
-    found = torch.empty(images.shape)
-    sources, results = images.contiguous().numpy(), found.numpy()
-    flags, outside = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, _outside(fill)
+    found, pixels = torch.empty(images.shape), interleaved(images)
     for number, moves in enumerate(straight):
+        planes = found[number].numpy()
         if not moves:
-            results[number] = sources[number]
-            continue
-        for source, result in zip(sources[number], results[number], strict=True):
-            cv2.warpAffine(source, places[number], (width, height), dst=result, flags=flags, borderMode=outside)
+            found[number] = _turned(images[number : number + 1], turns[number : number + 1])[0]
+        elif pixels is not None:
+            _affine_together(pixels[number], planes, places[number], fill)
+        else:
+            for source, plane in zip(images[number].contiguous().numpy(), planes, strict=True):
+                _affine(source, places[number], fill, plane)
     return found
 
 
-def _outside(fill: str) -> int:
+# A fourth channel, which nobody needs, makes it twice as fast as with three.
+def _affine_together(pixels: NDArray[Any], planes: NDArray[Any], places: NDArray[Any], fill: str) -> None:
     import cv2
 
-    return {"zeros": cv2.BORDER_CONSTANT, "border": cv2.BORDER_REPLICATE, "reflection": cv2.BORDER_REFLECT}[fill]
+    moved = _affine(cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA), places, fill)
+    cv2.mixChannels([moved], list(planes), [0, 0, 1, 1, 2, 2])
+
+
+def _affine(pixels: NDArray[Any], places: NDArray[Any], fill: str, found: NDArray[Any] | None = None) -> NDArray[Any]:
+    import cv2
+
+    outside = {"zeros": cv2.BORDER_CONSTANT, "border": cv2.BORDER_REPLICATE, "reflection": cv2.BORDER_REFLECT}[fill]
+    flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (pixels.shape[1], pixels.shape[0])
+    return cv2.warpAffine(pixels, places, size, dst=found, flags=flags, borderMode=outside)
 
 
 def compose(steps: Sequence[Step], size: Size, count: int) -> Tensor:

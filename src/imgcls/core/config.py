@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import attrs
 
-from imgcls.core.errors import ConfigError, nearest
+from imgcls.core.errors import ConfigError, UnknownPluginError, nearest
 
 __all__ = ["Named", "at", "build", "from_yaml", "nested", "nested_list", "pick", "replace", "to_yaml"]
 
@@ -97,7 +97,7 @@ def at(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except ConfigError as error:
+    except (ConfigError, UnknownPluginError) as error:
         text = str(error)
         if not path:
             raise

@@ -111,7 +111,7 @@ def is_monitor(_: Any, __: Any, given: Any) -> None:
 def is_decision(_: Any, field: attrs.Attribute[Any], given: Any) -> None:
     """Check the rule that decides."""
     if given is not None:
-        options.instance(str, int, float)(_, field, given)
+        options.instance(str, int, float, dict)(_, field, given)
         parse_rule(given, name=field.name)
 
 

@@ -42,6 +42,7 @@ class Phase:
         schedule: Its learning rates.
         batch_size: Records a step.
         limit: Steps an epoch at most, or None.
+        repeats: Whether each epoch has the batches of the first.
         seed: The seed of the fold.
         shift: What is added to the logits outside of training, (K,), or None.
         account: What is done about imbalance, as plain values.
@@ -57,6 +58,7 @@ class Phase:
     schedule: Schedule
     batch_size: int
     limit: int | None
+    repeats: bool
     seed: int
     shift: Tensor | None
     account: dict[str, Any]
@@ -70,7 +72,8 @@ class Phase:
         Returns:
             Positions in the set, an array a step.
         """
-        drawn = self.sampler.draw(self.records, batch_size=self.batch_size, epoch=epoch, seed=self.seed)
+        source = 0 if self.repeats else epoch
+        drawn = self.sampler.draw(self.records, batch_size=self.batch_size, epoch=source, seed=self.seed)
         return list(chunks(self.train[drawn], self.batch_size))[: self.limit]
 
     def steps(self, first: int) -> int:

@@ -67,6 +67,7 @@ class Recipe:
         checkpoint_every: Steps between checkpoints within an epoch, or None.
         snapshots: Which epochs' weights are kept, or None.
         limit: Steps an epoch at most, or None.
+        overfit: Whether each epoch trains on the records of the first, to learn them by heart.
         seconds: How long the training of a fold may take, or None.
         seed: The seed of the run.
         fold_seeds: The seed of each fold instead, or None.
@@ -108,6 +109,7 @@ class Recipe:
     unmatched: Any = None
     profile: bool = False
     final: int | None = None
+    overfit: bool = False
 
     @property
     def bad(self) -> Mapping[int, str]:
@@ -190,6 +192,7 @@ def _phase(recipe: Recipe, index: int, fold: Fold, seen: Batches, seed: int) -> 
         schedule=full.schedule,
         batch_size=recipe.batch_size,
         limit=recipe.limit,
+        repeats=recipe.overfit,
         seed=seed,
         shift=None if shift is None else torch.tensor(shift, dtype=torch.float32),
         account=done,

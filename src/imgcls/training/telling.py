@@ -6,7 +6,7 @@ import math
 import time
 
 from imgcls.core.folders import write_text
-from imgcls.core.progress import progress
+from imgcls.core.progress import progress, say, warn
 from imgcls.models.base import Classifier
 from imgcls.training.events import EpochEnd, StepEnd
 from imgcls.training.job import Job
@@ -48,7 +48,23 @@ def fit_told(model: Classifier, job: Job, recipe: Recipe, label: str) -> list[Ep
             teller.epoch(event)
             advance(0, teller.note)
 
-        return fit(model, job, Listeners(begin=begin, step=step, epoch=epoch))
+        history = fit(model, job, Listeners(begin=begin, step=step, epoch=epoch))
+    if recipe.overfit and recipe.ranks.first and history:
+        _judge(history[-1])
+    return history
+
+
+# What the records of the last epoch, which are those of every epoch, were taken for while they trained.
+def _judge(last: EpochEnd) -> None:
+    accuracy, told = last.train.get("accuracy", math.nan), f"fold {last.fold} after {last.epoch + 1} epochs"
+    figures = f"training accuracy {accuracy:.3f}, loss {last.train_loss:.4f}"
+    if accuracy == 1:
+        say(f"Overfit check: {told} knows its few records by heart ({figures})")
+    else:
+        warn(
+            f"Overfit check: {told} does not know its few records by heart ({figures}); train longer, with another "
+            "learning rate or without dropout, and look at images and labels"
+        )
 
 
 class _Teller:
