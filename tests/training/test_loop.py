@@ -176,6 +176,7 @@ def test_without_any_value_of_the_metric_the_loss_decides(
     [
         ("roc_auc", (0.5, 0.6, 0.6, 0.6, 0.9), 4),  # the second and third bring nothing
         ("roc_auc", (0.5, 0.6, 0.609, 0.605, 0.9), 4),  # 0.009 is less than min_delta
+        ("roc_auc", (0.5, 0.6, 0.608, 0.616, 0.9), 5),  # but two of 0.008 are more
         ("roc_auc", (0.5, 0.6, 0.5, 0.7, 0.8), 5),
         ("loss", (0.5, 0.6, 0.7, 0.1, 0.1), 3),
     ],

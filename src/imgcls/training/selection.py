@@ -37,7 +37,7 @@ def keep(state: State, job: Job, values: dict[str, float]) -> bool:
     """Keep the weights of a validation if they are the best so far.
 
     Args:
-        state: The state; best rank and waiting time change.
+        state: The state; best rank, the value that counted last and waiting time change.
         job: The training.
         values: The metrics.
 
@@ -46,8 +46,10 @@ def keep(state: State, job: Job, values: dict[str, float]) -> bool:
     """
     found = rank(job.monitor, values) if job.final is None else (float(state.steps),)
     least = job.early_stopping.min_delta if job.early_stopping else 0.0
-    gained = state.best is None or found[0] > state.best[0] + least
-    state.waited = 0 if gained else state.waited + 1
+    if state.counted is None or found[0] > state.counted + least:
+        state.counted, state.waited = found[0], 0
+    else:
+        state.waited += 1
     best = state.best is None or found > state.best
     if job.average > 1:
         _keep_among_best(state, job, values, found)

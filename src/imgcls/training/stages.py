@@ -171,7 +171,7 @@ class EarlyStopping:
 
     Attributes:
         patience: After how many validations without a better value.
-        min_delta: How much better counts as better.
+        min_delta: How much better than the last value that counted is better; small gains that add up to it count.
     """
 
     patience: int = attrs.field(default=5, validator=options.count(1))

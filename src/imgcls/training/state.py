@@ -27,7 +27,7 @@ _KEPT = 2
 #: The counters and values of a state that are plain.
 _PLAIN = (
     *("phase", "first", "epoch", "step", "steps", "parts", "skipped", "rolled"),
-    *("best", "waited", "lr", "spent", "total", "rates", "top"),
+    *("best", "counted", "waited", "lr", "spent", "total", "rates", "top"),
 )
 
 
@@ -97,7 +97,9 @@ class State:
         skipped: How many steps were left out for a loss that was not finite.
         rolled: How often training went back to a checkpoint for it.
         best: The rank of the best weights so far, or None.
-        waited: Validations since something got better.
+        counted: The monitored value, larger is better, that last was so much better that it counted for early
+            stopping, or None.
+        waited: Validations since then.
         lr: The learning rate of the last step.
         spent: Seconds of training before this epoch.
         total: Seconds of this epoch before it was interrupted.
@@ -121,6 +123,7 @@ class State:
     skipped: int = 0
     rolled: int = 0
     best: tuple[float, ...] | None = None
+    counted: float | None = None
     waited: int = 0
     lr: float = 0.0
     spent: float = 0.0
