@@ -1,14 +1,16 @@
-"""Tables in the pages are made from the JSON files of real runs when the site is built; so are contact sheets."""
+"""What is made when the site is built: tables from JSON files of real runs, contact sheets, the reference of commands."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from mkdocs.structure.files import File, Files
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,12 +19,15 @@ from sklearn.datasets import load_digits, load_sample_image
 from imgcls.augment.augment import to_augment
 from imgcls.augment.presets import PRESETS
 from imgcls.augment.preview import contact_sheet
+from imgcls.cli import app
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace `<!-- table: NAME -->` by the rows of `results/NAME.json`, and `NAME.PART` by others of its lists.
+
+    `<!-- commands -->` becomes the reference of the command line.
 
     Args:
         markdown: The page.
@@ -31,6 +36,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     Returns:
         The page with its tables.
     """
+    if "<!-- commands -->" in markdown:
+        markdown = markdown.replace("<!-- commands -->", "\n".join(_commands(typer.main.get_command(app), "imgcls")))
     return re.sub(r"<!-- table: (\w+)\.?(\w*) -->", lambda match: _table(match[1], match[2] or "rows"), markdown)
 
 
@@ -64,6 +71,27 @@ def _table(name: str, part: str) -> str:
     rows = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))[part]
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# A section for each command, from what `--help` shows.
+def _commands(command: Any, name: str) -> Iterator[str]:
+    inner = getattr(command, "commands", None)
+    if inner is not None:
+        for each in inner.values():
+            yield from _commands(each, f"{name} {each.name}")
+        return
+    told, _, example = (command.help or "").partition("Example: ")
+    rows = [_option(parameter) for parameter in command.params if parameter.name != "help"]
+    yield f"## {name}\n\n{told.strip()}\n"
+    yield from (["| argument or option | default | what |", "| --- | --- | --- |", *rows, ""] if rows else [])
+    yield f"```console\n{example.strip()}\n```\n" if example else ""
+
+
+def _option(parameter: Any) -> str:
+    word = " ".join(parameter.opts) if parameter.opts[0].startswith("-") else parameter.human_readable_name
+    default = "" if parameter.default in (None, False, ()) or callable(parameter.default) else f"`{parameter.default}`"
+    told = (getattr(parameter, "help", None) or "").replace("|", "\\|")
+    return f"| `{word}` | {'needed' if parameter.required else default} | {told} |"
 
 
 def _cell(value: Any) -> str:

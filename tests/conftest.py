@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -71,3 +74,20 @@ def make_images(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def installed() -> Callable[[Path, Path, bool], Path]:
+    """Install a distribution into a virtual environment that sees the packages of the running one."""
+
+    def install(project: Path, folder: Path, editable: bool) -> Path:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+        site = next(folder.glob("lib/python*/site-packages"))
+        (site / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+        python = folder / "bin" / "python"
+        flags = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+        command = [sys.executable, "-m", "pip", "--python", str(python), "install", *flags]
+        subprocess.run([*command, *(["-e"] if editable else []), str(project)], check=True, capture_output=True)
+        return python
+
+    return install

@@ -108,6 +108,24 @@ def test_explain_puts_maps_into_the_report(
     assert (run / "report.html").read_text(encoding="utf-8").count("<figure><img") == 3
 
 
+def test_explain_takes_a_class_all_images_and_options_of_the_method(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--method", "{name: grad-cam}", "--target", "a", "--limit", "0", "--split", "val")
+    assert call(monkeypatch, "explain", run, *words) == 0
+    count = len(imgcls.load_run(run).predictions("val"))
+    assert f"{count} maps" in capsys.readouterr().out
+    index = pd.read_csv(run / "attributions" / "grad-cam-val-a" / "index.csv")
+    assert index["target"].tolist() == ["a"] * count
+
+
+def test_explain_with_masks_wants_masks(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "explain", run, "--masks") == 1
+    assert "'masks' must be left out for a set without masks" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

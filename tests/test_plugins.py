@@ -3,7 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,15 @@ TOY = Path(__file__).parent / "toy_plugin"
 GOOD = "[imgcls.samplers]\nstranger = imgcls.balancing.samplers:Uniform\n"
 
 
-def python_of(folder: Path) -> Path:
-    """Make a virtual environment that sees the packages of the running one."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    site = next(folder.glob("lib/python*/site-packages"))
-    (site / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    return folder / "bin" / "python"
-
-
 @pytest.fixture(scope="module", params=["normal", "editable"])
-def toy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    installed: Callable[[Path, Path, bool], Path],
+) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     shutil.copytree(TOY, folder / "toy", ignore=shutil.ignore_patterns("__pycache__"))
-    python = python_of(folder / "venv")
-    flags = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
-    target = ["-e", str(folder / "toy")] if request.param == "editable" else [str(folder / "toy")]
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", *flags, *target]
-    subprocess.run(command, check=True, capture_output=True)
-    return python
+    return installed(folder / "toy", folder / "venv", request.param == "editable")
 
 
 def run(python: Path, code: str) -> str:

@@ -64,7 +64,7 @@ def test_a_fixed_test_meets_the_mean_of_all_folds(tmp_path: Path) -> None:
     assert len(predictions) == len(set(predictions.ids))
     assert (set(predictions.fold), set(predictions.repeat)) == ({-1}, {-1})
     tested = run.metrics[run.metrics["split"] == "test"]
-    assert set(tested["fold"]) == {"mean", *"0123"}
+    assert set(tested["fold"]) == {"mean", "folds", *"0123"}
     assert not run.used_for_selection
 
 
@@ -72,7 +72,7 @@ def test_validation_that_is_reported_says_so(tmp_path: Path) -> None:
     run = trained(tmp_path / "run", {**KFOLD, "report": "val"})
     assert run.used_for_selection
     table = run.metrics[(run.metrics["metric"] == "accuracy") & (run.metrics["threshold"] == "max_f1")]
-    assert set(table["fold"]) == {"all", "repeat 0", "repeat 1", *"0123"}
+    assert set(table["fold"]) == {"all", "repeat 0", "repeat 1", "folds", *"0123"}
     page = run.report().read_text(encoding="utf-8")
     assert "Used for selection: there are no test records" in page
     assert "<td>val (used for selection)</td>" in page

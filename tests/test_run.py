@@ -167,8 +167,9 @@ def test_the_table_has_its_columns_and_rows_of_every_fold(run: Run) -> None:
     table = run.metrics
     assert tuple(table.columns) == COLUMNS
     test = table[(table["split"] == "test") & (table["class"] == "") & (table["metric"] == "roc_auc")]
-    assert test["fold"].tolist() == ["all", "0", "1", "2"]
-    assert test["n"].tolist() == [72, *(len(fold.test) for fold in run.folds)]
+    assert test["fold"].tolist() == ["all", "0", "1", "2", "folds", "all"]
+    assert test["n"].tolist()[:5] == [72, *(len(fold.test) for fold in run.folds), 72]
+    assert test["level"].tolist() == [*["image"] * 5, "group"]
     assert set(table["threshold"]) == {"", "sensitivity>=0.9", *RULES}
 
 
@@ -231,10 +232,9 @@ def test_a_value_over_all_folds_needs_records_of_one_fold_each(run: Run, copy: P
         load_run(copy).value("roc_auc", split="val")
 
 
-@pytest.mark.parametrize("split", ["train", "all"])
-def test_predictions_of_other_splits_are_refused(split: str, run: Run) -> None:
-    with pytest.raises(ConfigError, match=f"'split' must be 'val' or 'test', got '{split}'"):
-        run.predictions(split)
+def test_predictions_of_other_splits_are_refused(run: Run) -> None:
+    with pytest.raises(ConfigError, match="'split' must be 'train', 'val' or 'test', got 'all'"):
+        run.predictions("all")
 
 
 # Opening a run again
@@ -369,7 +369,7 @@ def test_a_run_with_another_test_set_wants_it_for_maps(images: Path, tmp_path: P
 
 
 def test_a_run_without_errors_says_so(copy: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgcls.run.choose", lambda *_, **__: np.array([], dtype=np.int64))
+    monkeypatch.setattr("imgcls.inference.explaining.choose", lambda *_, **__: np.array([], dtype=np.int64))
     with pytest.raises(RunError, match="must have errors to explain, got none"):
         load_run(copy, data=from_folder(images)).explain("grad-cam", errors=True)
 

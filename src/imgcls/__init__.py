@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from imgcls.balancing.balancer import Balancer as Balancer
     from imgcls.balancing.base import Sampler as Sampler
     from imgcls.balancing.base import samplers as samplers
+    from imgcls.comparison import Comparison as Comparison
+    from imgcls.comparison import compare_runs as compare_runs
     from imgcls.core.config import replace as replace
     from imgcls.core.errors import ImgclsError as ImgclsError
     from imgcls.data.check.report import CheckReport as CheckReport
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from imgcls.explain.base import Attributions as Attributions
     from imgcls.explain.base import Explainer as Explainer
     from imgcls.explain.base import explainers as explainers
+    from imgcls.explanations import compare_explanations as compare_explanations
+    from imgcls.inference.exported import ExportedModel as ExportedModel
+    from imgcls.inference.exported import load_exported as load_exported
     from imgcls.models.base import Backbone as Backbone
     from imgcls.models.base import Classifier as Classifier
     from imgcls.models.base import Facts as Facts
@@ -59,9 +64,11 @@ _PLACES = {
     "CheckReport": "data.check.report",
     "Choice": "search.space",
     "Classifier": "models.base",
+    "Comparison": "comparison",
     "Dataset": "data.dataset",
     "EarlyStopping": "training.stages",
     "Explainer": "explain.base",
+    "ExportedModel": "inference.exported",
     "Facts": "models.base",
     "Fixed": "search.space",
     "Float": "search.space",
@@ -83,8 +90,11 @@ _PLACES = {
     "Tracker": "tracking.base",
     "Trainer": "trainer",
     "backbones": "models.base",
+    "compare_explanations": "explanations",
+    "compare_runs": "comparison",
     "embed": "runtime.embedding",
     "explainers": "explain.base",
+    "load_exported": "inference.exported",
     "load_run": "run",
     "replace": "core.config",
     "samplers": "balancing.base",

@@ -80,6 +80,25 @@ def plugins() -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="The name of plugin and distribution, such as 'tiny-net'.")],
+    *,
+    kind: Annotated[
+        str, typer.Option(help="backbone, splitter, sampler, search-backend, explainer or tracker.")
+    ] = "backbone",
+    out: Annotated[Path | None, typer.Option(help="The folder to make; without it the name.")] = None,
+) -> None:
+    """Write a distribution with a plugin that works, its tests and what publishing needs.
+
+    Example: imgcls new-plugin tiny-net --kind backbone
+    """
+    from imgcls.scaffold.new_plugin import new_plugin as write
+
+    folder = write(name, kind=kind, out=out)
+    print(f"{folder.resolve()}\nNext: pip install -e '{folder}[test]' && pytest {folder}")
+
+
 @app.command()
 def check(
     data: Annotated[
@@ -133,9 +152,10 @@ def augment_preview(
     from imgcls.augment.augment import to_augment
     from imgcls.augment.preview import preview
     from imgcls.core.config import build, from_yaml
+    from imgcls.core.config_files import read_config
     from imgcls.data.spec import ImageSpec
 
-    options = from_yaml(_text(data), source=str(data)) if data.suffix.lower() in _CONFIGS else {}
+    options = read_config(data) if data.suffix.lower() in _CONFIGS else {}
     opened = _data(data, dict(map(_change, overrides or ())))
     spec = options.get("augment") if augment is None else from_yaml(augment, source="--augment")
     if spec is None:
@@ -217,26 +237,85 @@ def show_backbone(
 
 
 @app.command()
+def init(
+    data: Annotated[Path, typer.Argument(help="A folder of class folders, or a CSV or npz file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Options of the reader, such as group=patient.")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("imgcls.yaml"),
+) -> None:
+    """Look at a set and write a configuration for it, with comments that say why.
+
+    Example: imgcls init chest_xray/ --out chest.yaml
+    """
+    from imgcls.core.folders import write_text
+    from imgcls.proposing import propose_config
+
+    if out.exists():
+        raise ConfigError(f"'--out' must name a new file, got {str(out)!r}")
+    source = {**_reader(data), **dict(map(_change, overrides or ()))}
+    write_text(out, propose_config(imgcls.Dataset.from_config(source), source))
+    print(f"{out.resolve()}\nRead it, then: imgcls train {out}")
+
+
+@app.command()
+def schema(out: Annotated[Path | None, typer.Option(help="A JSON file; without it it is printed.")] = None) -> None:
+    """Write the JSON schema of configurations, for editors that complete and check them.
+
+    With `# yaml-language-server: $schema=schema.json` as its first line a YAML file is checked while it is written.
+
+    Example: imgcls schema --out schema.json
+    """
+    import json
+
+    from imgcls.core.folders import write_text
+    from imgcls.schema import config_schema
+
+    text = json.dumps(config_schema(), indent=1)
+    if out is None:
+        print(text)
+    else:
+        write_text(out, text + "\n")
+        print(f"Schema: {out.resolve()}")
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="A YAML file: 'data' and the Trainer's options.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes such as stages.0.lr=1e-4")] = None,
+    *,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run; without one it is an error.")] = False,
+    evaluate_only: Annotated[
+        bool, typer.Option("--evaluate-only", help="Evaluate the finished run of this configuration again.")
+    ] = False,
 ) -> None:
-    """Train what a configuration describes.
+    """Train what a configuration describes; an unfinished run with the same options goes on.
 
     Example: imgcls train chest.yaml out=runs/chest stages.0.lr=1e-4
     """
-    from imgcls.core.config import from_yaml, replace
+    from imgcls.core.config import replace
+    from imgcls.core.config_files import read_config
     from imgcls.trainer import Trainer
 
     changes = dict(map(_change, overrides or ()))
-    options = from_yaml(_text(config), source=str(config))
-    if not isinstance(options, dict):
-        raise ConfigError(f"{str(config)!r} must hold options by name, got {type(options).__name__}")
+    options = read_config(config)
     for_data = {path: value for path, value in changes.items() if path.split(".")[0] == "data"}
     trainer = Trainer.from_config(replace(options, for_data))
-    run = replace(trainer, {path: value for path, value in changes.items() if path not in for_data}).fit()
+    trainer = replace(trainer, {path: value for path, value in changes.items() if path not in for_data})
+    _check_begun(trainer, wanted=resume, finished=evaluate_only)
+    run = trainer.fit()
+    if evaluate_only:
+        print(run.evaluate())
     run.report()
     _finished(run)
+
+
+# What is to go on must be there; training it anew would surprise.
+def _check_begun(trainer: imgcls.Trainer, *, wanted: bool, finished: bool) -> None:
+    folder = None if trainer.out is None else Path(trainer.out)
+    if wanted and (folder is None or not (folder / "config.yaml").exists()):
+        raise ConfigError(f"'out' must name a run that has begun for '--resume', got {trainer.out!r}")
+    if finished and (folder is None or not (folder / "run.json").exists()):
+        raise ConfigError(f"'out' must name a finished run for '--evaluate-only', got {trainer.out!r}")
 
 
 @app.command()
@@ -261,45 +340,128 @@ def predict(
 
 
 @app.command()
-def explain(
+def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Options of the reader of --on.")] = None,
     *,
-    method: Annotated[str, typer.Option(help="An explainer; 'imgcls plugins' lists them.")] = "grad-cam",
-    split: Annotated[str, typer.Option(help="test or val")] = "test",
-    limit: Annotated[int, typer.Option(help="How many images at most.")] = 16,
-    errors: Annotated[bool, typer.Option("--errors", help="The worst errors.")] = False,
-    root: Annotated[Path | None, typer.Option(help="Where the images are now, if they have moved.")] = None,
+    on: Annotated[Path | None, typer.Option(help="A labelled set; without it the saved predictions.")] = None,
+    groups: Annotated[list[str] | None, typer.Option(help="A column for whose values metrics are wanted.")] = None,
+    split: Annotated[str | None, typer.Option(help="test or val, of saved predictions.")] = None,
+    aggregation: Annotated[str | None, typer.Option(help="mean, max or noisy-or: by group of images too.")] = None,
+    prevalence: Annotated[list[float] | None, typer.Option(help="Predictive values at this prevalence.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder; without it evaluations/ in the run's folder.")] = None,
 ) -> None:
-    """Draw relevance maps of a run's images and put them into its report.
+    """Evaluate a run again, from its saved predictions or on another labelled set.
 
-    Example: imgcls explain runs/chest --errors
+    Example: imgcls evaluate runs/chest --groups site --aggregation mean
     """
     from imgcls.run import load_run
 
+    opened = load_run(run)
+    data = None if on is None else _data(on, dict(map(_change, overrides or ())))
+    if data is None and overrides:
+        raise ConfigError(f"options of a reader must come with '--on', got {overrides!r}")
+    found = opened.evaluate(
+        data, groups=groups or (), split=split, aggregation=aggregation, prevalence=prevalence or ()
+    )
+    name = "-".join([split or "reported" if on is None else on.stem, *(groups or ())])
+    where = found.save(out or opened.folder / "evaluations" / name)
+    print(f"{found}\n\nNumbers: {where}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    *,
+    to: Annotated[str, typer.Option("--format", help="onnx, torch-export or safetensors")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="A new folder; without it one in that of the run.")] = None,
+    fold: Annotated[int | None, typer.Option(help="The model of one fold, from 0; without it the mean of all.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="In integers of 8 bits (onnx).")] = False,
+    images: Annotated[list[Path] | None, typer.Option(help="Files for the check, instead of those of the set.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the images are now, if they have moved.")] = None,
+) -> None:
+    """Write a run's models for use elsewhere, checked against the run, with thresholds and checksums.
+
+    Example: imgcls export runs/chest --out chest-onnx
+    """
+    from imgcls.inference.exported import Description
+    from imgcls.run import load_run
+
+    checked = None if images is None else _files(images)
+    folder = load_run(run, root=root).export(to, out=out, fold=fold, int8=int8, images=checked)
+    parity = Description.load(folder).parity
+    print(f"Largest difference on {parity['images']} real images: {parity['max_difference']:.1e}\nExport: {folder}")
+
+
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="The folder of a finished run or of an export.")],
+    *,
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port.")] = 8000,
+    max_mb: Annotated[float, typer.Option(help="The largest request, in MB.")] = 20,
+    max_images: Annotated[int, typer.Option(help="Images of one request.")] = 16,
+    explainer: Annotated[str, typer.Option(help="What draws the maps of a run.")] = "grad-cam",
+) -> None:
+    """Serve a web page and a JSON API: drop an image, see probabilities, decision and map.
+
+    Example: imgcls serve runs/chest --port 8000
+    """
+    from imgcls.serving.limits import Limits
+    from imgcls.serving.server import serve as start
+
+    limits = Limits(megabytes=max_mb, images=max_images, waiting=max(256, max_images))
+    start(model, host=host, port=port, limits=limits, explainer=explainer)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    *,
+    method: Annotated[str, typer.Option(help="An explainer; 'imgcls plugins' lists them. Or YAML.")] = "grad-cam",
+    split: Annotated[str, typer.Option(help="test or val")] = "test",
+    limit: Annotated[int, typer.Option(help="How many images at most; 0 takes all.")] = 16,
+    target: Annotated[str | None, typer.Option(help="The class to explain; without it what was decided.")] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="The worst errors.")] = False,
+    masks: Annotated[bool, typer.Option("--masks", help="Images with a mask alone.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Where the images are now, if they have moved.")] = None,
+) -> None:
+    """Draw relevance maps of a run's images, score them where there are masks, and put them into its report.
+
+    Example: imgcls explain runs/chest --errors
+    """
+    from imgcls.core.config import from_yaml
+    from imgcls.run import load_run
+
     opened = load_run(run, root=root)
-    found = opened.explain(method, split=split, limit=limit, errors=errors)
+    found = opened.explain(
+        from_yaml(method, source="--method"),
+        split=split,
+        limit=limit or None,
+        target=target,
+        errors=errors,
+        masks=masks or None,
+    )
     print(f"{len(found)} maps: {opened.folder / 'attributions'}\nReport: {opened.report()}")
 
 
 # What a path holds is told by the path: a folder, a table, an archive or a configuration.
 def _data(path: Path, options: dict[str, Any]) -> imgcls.Dataset:
-    from imgcls.core.config import from_yaml, replace
+    from imgcls.core.config import replace
+    from imgcls.core.config_files import read_config
 
     if path.suffix.lower() in _CONFIGS:
-        loaded = from_yaml(_text(path), source=str(path))
-        if not isinstance(loaded, dict) or not isinstance(loaded.get("data"), dict):
+        loaded = read_config(path)
+        if not isinstance(loaded.get("data"), dict):
             raise ConfigError(f"{str(path)!r} must hold 'data', with 'from' and the options of that reader")
         return imgcls.Dataset.from_config(replace(loaded["data"], options))
+    return imgcls.Dataset.from_config({**_reader(path), **options})
+
+
+def _reader(path: Path) -> dict[str, Any]:
     kinds = {".csv": ("csv", "path"), ".tsv": ("csv", "path"), ".npz": ("npz", "path")}
     reader, first = kinds.get(path.suffix.lower(), ("folder", "root"))
-    return imgcls.Dataset.from_config({"from": reader, first: path, **options})
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"'config' must name a YAML file, got {str(path)!r}; {error}") from None
+    return {"from": reader, first: str(path)}
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -22,8 +22,14 @@ from imgcls.core.logs import run_logs
 from imgcls.core.progress import say, warn
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
-from imgcls.evaluation.results import conclude
+from imgcls.evaluation.baselines import warnings_of
+from imgcls.evaluation.calibration import save_calibrations
+from imgcls.evaluation.findings import calibrated, write_findings
+from imgcls.evaluation.openings import digest_of, note_opening
+from imgcls.evaluation.predictions import Predictions
+from imgcls.evaluation.results import conclude, with_repeats
 from imgcls.execution.sending import refuse_unsendable
+from imgcls.inference.comparing import compare_with_baselines, known_of
 from imgcls.inference.saved import SavedModel
 from imgcls.preparing import divide, prepare
 from imgcls.run import Run, finish_run, load_run
@@ -31,6 +37,7 @@ from imgcls.runtime.device import Runtime, deterministic, pick_device
 from imgcls.runtime.interruption import interruptible
 from imgcls.runtime.memory import keep_memory
 from imgcls.runtime.ranks import Ranks, joined
+from imgcls.runtime.sources import Resident
 from imgcls.tracking.base import RunInfo
 from imgcls.tracking.together import TrackedRun, tracked
 from imgcls.training.continuing import find_folder, is_begun, is_finished, refuse_changed
@@ -43,7 +50,7 @@ from imgcls.training.skipping import skipped, write_skipped
 if TYPE_CHECKING:
     from imgcls.trainer import Trainer
 
-__all__ = ["fit_run"]
+__all__ = ["fit_run", "folds_of_run"]
 
 #: Steps between two points that trackers are told.
 _TOLD = 10
@@ -70,11 +77,35 @@ def fit_run(trainer: Trainer, *, resume: str) -> Run:
     return load_run(folder, data=trainer.data, test=test, backbone=trainer.backbone)
 
 
-def _fit(trainer: Trainer, folder: Path, ranks: Ranks) -> None:
+@contextlib.contextmanager
+def folds_of_run(trainer: Trainer) -> Iterator[tuple[Folds, Recipe]]:
+    """Begin a run in `out`, or go on with one, whose folds the block trains as it likes.
+
+    Args:
+        trainer: The Trainer; its folds train in this process.
+
+    Yields:
+        The folds, and what their training shares. `fit_run` of the same Trainer trains the rest and finishes the run.
+    """
+    with joined(pick_device(trainer.device)) as ranks, interruptible(), _at_work(trainer):
+        folder = Path(ranks.told(str(find_folder(trainer.out, "auto")) if ranks.first else None))
+        with hold(folder / ".lock", timeout=0) if ranks.first else contextlib.nullcontext():
+            begun = _is_continued(trainer, folder, ranks)
+            folds, recipe = _begun(trainer, folder, ranks) if begun else _new(trainer, folder, ranks)
+            with _listened(trainer, recipe, folder, begun=begun) as (told, _):
+                yield folds, told
+
+
+def _is_continued(trainer: Trainer, folder: Path, ranks: Ranks) -> bool:
     begun = bool(ranks.told(is_begun(folder)))
     if begun:
         refuse_changed(folder, trainer.to_config())
         _refuse_other_data(trainer, folder)
+    return begun
+
+
+def _fit(trainer: Trainer, folder: Path, ranks: Ranks) -> None:
+    begun = _is_continued(trainer, folder, ranks)
     if ranks.told(is_finished(folder)):
         say(f"{folder} is finished already")
         return
@@ -88,9 +119,10 @@ def _fit(trainer: Trainer, folder: Path, ranks: Ranks) -> None:
             for number, fold in enumerate(folds)
         ]
         if ranks.first:
-            _conclude(trainer, folder, results, folds, live)
+            noted = _conclude(trainer, folder, results, folds, recipe=recipe, live=live)
     if ranks.first:
-        _finish(trainer, folder, results, seconds=round(time.time() - started, 1), skipped=skipped(recipe))
+        seconds = round(time.time() - started, 1)
+        _finish(trainer, folder, results, seconds=seconds, skipped=skipped(recipe), test_openings=noted)
 
 
 # What the Trainer asks of torch, here and in the processes of folds.
@@ -262,17 +294,57 @@ def _teller(live: TrackedRun) -> Callable[[StepEnd | EpochEnd], None]:
     return tell
 
 
-def _conclude(trainer: Trainer, folder: Path, results: list[FoldResult], folds: Folds, live: TrackedRun | None) -> None:
-    tests = [result.test for result in results if result.test is not None]
+# What it says of the test records is what the ledger knows of them now, or None without any.
+def _conclude(
+    trainer: Trainer, folder: Path, results: list[FoldResult], folds: Folds, *, recipe: Recipe, live: TrackedRun | None
+) -> dict[str, Any] | None:
+    val, tests = [result.val for result in results], [result.test for result in results if result.test is not None]
+    if trainer.calibration is not None:
+        found, val, tests = calibrated(val, tests, trainer.calibration, folds=folds, seed=trainer.seed)
+        save_calibrations(folder / "calibration.json", found)
+        Predictions.concat(val).save(folder / "predictions_val.npz")
     # With one fold, or one test set for all folds, every model predicts the same test records.
     same = all(np.array_equal(fold.test, folds[0].test) for fold in folds)
     fixed = isinstance(trainer.test, Dataset) or same
-    rules = [] if trainer.rule is None else [trainer.rule]
-    val = [result.val for result in results]
+    rules: list[Any] = [] if trainer.rule is None else [trainer.rule]
     conclude(folder, val, tests, folds=folds, fixed=fixed, rules=rules, seed=trainer.seed)
+    pooled = Predictions.concat(with_repeats(val, folds.repeats))
+    final = Predictions.load(folder / "predictions_test.npz") if tests else pooled
+    write_findings(folder, pooled, final)
+    _compare(trainer, folder, final, folds, recipe)
     if live is not None:
         live.log_artifact(folder / "metrics.csv")
         live.log_model(folder)
+    return _note(trainer, folder, final) if tests else None
+
+
+# Images that are decoded on the way would cost another epoch; how they look is then told when it is asked for.
+def _compare(trainer: Trainer, folder: Path, final: Predictions, folds: Folds, recipe: Recipe) -> None:
+    known = known_of(trainer.data, recipe.source if isinstance(recipe.source, Resident) else None)
+    tested = None
+    if recipe.test is not None:
+        data, source = recipe.test
+        tested = known_of(data, source if isinstance(source, Resident) else None)
+    table = compare_with_baselines(final, folds, known=known, tested=tested, seed=trainer.seed)
+    write_text(folder / "baselines.csv", table.to_csv(index=False))
+    for line in warnings_of(table):
+        warn(line)
+
+
+# What a run tried is noted beside its folder. When it began tells it from a later one in a folder of the same name.
+def _note(trainer: Trainer, folder: Path, final: Predictions) -> dict[str, Any] | None:
+    key = f"{folder.resolve()} {(folder / 'environment.json').stat().st_mtime_ns}"
+    configuration = digest_of(trainer.to_config())
+    try:
+        found = note_opening(
+            folder.resolve().parent, final, configuration=configuration, run=folder.resolve().name, key=key
+        )
+    except OSError as error:
+        warn(f"The opening of the test records could not be noted beside {folder}: {error}")
+        return None
+    if found.configurations > 1:
+        say(str(found))
+    return attrs.asdict(found)
 
 
 def _finish(trainer: Trainer, folder: Path, results: list[FoldResult], **facts: Any) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import contextlib
+import contextvars
+import copy
+import json
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +15,12 @@ import numpy as np
 from torch import nn
 
 from imgcls.core import config
-from imgcls.core.dumping import spec_of
+from imgcls.core.dumping import dump, spec_of
 from imgcls.core.errors import ConfigError, SplitError
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Fold, Folds
 from imgcls.data.spec import ImageSpec
+from imgcls.evaluation.thresholds import MIN_POSITIVES, Rule
 from imgcls.inference.saved import SavedModel
 from imgcls.inference.starting import Start
 from imgcls.models.base import Classifier
@@ -32,7 +37,7 @@ from imgcls.training.planning import Recipe
 if TYPE_CHECKING:
     from imgcls.trainer import Trainer
 
-__all__ = ["build", "divide", "prepare"]
+__all__ = ["build", "divide", "kept_models", "prepare"]
 
 #: Metrics that are defined where a class has no record.
 _OF_ALL_RECORDS = frozenset({"loss", "accuracy"})
@@ -42,6 +47,9 @@ _PROBE = 8
 
 #: Steps that pay for compiling.
 _LONG = 2000
+
+#: Bytes of new models that are kept at most.
+_KEPT = 2**30
 
 
 def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
@@ -67,7 +75,21 @@ def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
         _refuse_unlike(folds, data)
     elif data.positive is not None or trainer.monitored not in _OF_ALL_RECORDS:
         _refuse_blind(folds, data)
+    if data.positive is not None and trainer.rule is not None:
+        _refuse_few(folds, data, trainer.rule)
     return folds
+
+
+# A threshold that rests on a handful of records would decide by chance.
+def _refuse_few(folds: Folds, data: Dataset, rule: Rule) -> None:
+    validated = np.unique(np.concatenate([fold.val for fold in folds]))
+    counts = np.bincount(data.labels[validated], minlength=2)
+    if rule.kind != "fixed" and not rule.force and counts.min() < MIN_POSITIVES:
+        raise SplitError(
+            f"all folds together must validate on at least {MIN_POSITIVES} records of each class to fit the threshold "
+            f"of {rule.name!r}, got {counts.min()} of {data.classes[int(counts.argmin())]!r}; decide by a number, such "
+            "as decision=0.5, or by {'name': ..., 'force': True}"
+        )
 
 
 # Checkpoint and thresholds are chosen on validation records; without both classes that would fail after the training.
@@ -145,6 +167,20 @@ def build(trainer: Trainer, seed: int) -> Classifier:
     Returns:
         The model, on the CPU.
     """
+    models = _models.get()
+    if models is None:
+        return _built(trainer, seed)
+    image = trainer.image
+    facts = [dump(trainer.backbone), dump(trainer.head), _num_outputs(trainer), image.channels, image.size, seed]
+    key = json.dumps(facts)
+    if "opaque" in key:  # what no file describes may be another one each time
+        return _built(trainer, seed)
+    if key not in models:
+        models.keep(key, _built(trainer, seed))
+    return copy.deepcopy(models[key])
+
+
+def _built(trainer: Trainer, seed: int) -> Classifier:
     return trainer.backbone.build(
         _num_outputs(trainer),
         in_channels=trainer.image.channels,
@@ -152,6 +188,37 @@ def build(trainer: Trainer, seed: int) -> Classifier:
         head=trainer.head,
         seed=seed,
     )
+
+
+class _Models(dict[str, Classifier]):
+    """New models, the latest of them, as many as fit."""
+
+    def keep(self, key: str, model: Classifier) -> None:
+        self[key] = model
+        while len(self) > 1 and sum(map(_size, self.values())) > _KEPT:
+            del self[next(iter(self))]
+
+
+def _size(model: Classifier) -> int:
+    return sum(value.nbytes for value in model.state_dict().values())
+
+
+#: New models by what they are made of; None where none are kept.
+_models: contextvars.ContextVar[_Models | None] = contextvars.ContextVar("_models", default=None)
+
+
+@contextlib.contextmanager
+def kept_models() -> Iterator[None]:
+    """Keep the models that the block makes, so that one that is asked for again is copied, which is much faster.
+
+    Yields:
+        Nothing; a block inside of another one shares its models.
+    """
+    token = _models.set(_Models() if (before := _models.get()) is None else before)
+    try:
+        yield
+    finally:
+        _models.reset(token)
 
 
 def _num_outputs(trainer: Trainer) -> int:
@@ -233,6 +300,6 @@ def _model(trainer: Trainer, spec: ImageSpec) -> SavedModel:
         num_outputs=_num_outputs(trainer),
         classes=trainer.data.classes,
         positive=trainer.data.positive,
-        decision=trainer.rule or "",
+        decision="" if trainer.rule is None else trainer.rule.name,
         multilabel=trainer.data.multilabel,
     )

@@ -15,6 +15,7 @@ from imgcls.core.errors import RunError
 from imgcls.core.folders import new_folder, read_json, write_json
 from imgcls.core.randomness import generator
 from imgcls.data.folds import Fold, Folds
+from imgcls.evaluation.calibration import save_calibrations
 from imgcls.inference.saved import SavedModel
 from imgcls.preparing import prepare
 from imgcls.run import Run, finish_run, load_run
@@ -33,7 +34,7 @@ _WATCHED = 256
 #: What a refitted model takes from the run: its numbers are those of other models of the same training.
 _COPIED = (
     *("config.yaml", "environment.json", "manifest.csv", "thresholds.json"),
-    *("metrics.csv", "hard_errors.csv", "predictions_test.npz"),
+    *("metrics.csv", "hard_errors.csv", "label_errors.csv", "baselines.csv", "predictions_test.npz"),
 )
 
 _SPEAKS = (
@@ -107,6 +108,9 @@ def _describe(run: Run, folder: Path, fold: Fold, model: SavedModel) -> None:
         if (run.folder / name).exists():
             shutil.copyfile(run.folder / name, folder / name)
     (folder / "fold_0" / "predictions_val.npz").unlink()  # of records that it trained on
+    if run.calibrations:  # what all validation records say is for one model that is trained on all of them
+        whole = next(one for one in run.calibrations if one.model == "mean")
+        save_calibrations(folder / "calibration.json", [attrs.evolve(whole, model="0"), whole])
     model.save(folder / "model.json")
     kept = attrs.evolve(fold, val=np.arange(0))
     data = run.data
@@ -125,4 +129,5 @@ def _finish(run: Run, folder: Path, epochs: int) -> None:
         refit_of=str(run.folder.resolve()),
         epochs=epochs,
         **{name: run.facts[name] for name in names},
+        test_openings=run.facts.get("test_openings"),
     )

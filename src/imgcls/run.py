@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 import imgcls
 from imgcls.core.config import from_yaml
-from imgcls.core.dumping import spec_of
 from imgcls.core.errors import ConfigError, DataError, RunError, nearest
 from imgcls.core.folders import read_json, sha256, write_json
+from imgcls.data import images as files
 from imgcls.data.columns import MASK, VIEW
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.data.labels import SEPARATOR
+from imgcls.evaluation.calibration import calibrate
+from imgcls.evaluation.conformal import Conformal
+from imgcls.evaluation.evaluate import SPREAD
 from imgcls.evaluation.predictions import Predictions
+from imgcls.evaluation.rejecting import Rejection
 from imgcls.evaluation.results import load_thresholds, with_repeats
+from imgcls.evaluation.summary import Evaluation, reevaluate
 from imgcls.evaluation.thresholds import Threshold
 from imgcls.explain.base import Attributions, Explainer, explainers
-from imgcls.inference.explaining import choose, draw, explain, explained_class
+from imgcls.inference.attribution_folder import explain_run, pictures
+from imgcls.inference.explaining import Request, Subject
+from imgcls.inference.exporting import Order, export, of_fold, single
+from imgcls.inference.judging import Judging
 from imgcls.inference.predictor import Predictor
 from imgcls.inference.saved import SavedModel
+from imgcls.inference.scoring import score
 from imgcls.models.base import Backbone, Classifier
 from imgcls.report.page import Content, write_page
 
@@ -39,6 +47,9 @@ __all__ = ["Run", "finish_run", "load_run"]
 #: So many explained images keep the page below 10 MB.
 _MAX_PICTURES = 40
 
+#: On so many images of its set an export is checked.
+_CHECKED = 32
+
 #: Raised when the layout of the folder changes.
 SCHEMA = 1
 
@@ -47,7 +58,7 @@ _NEEDED = {"schema", "checksums", "fingerprint", "num_folds", "root", "positive_
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Run:
+class Run(Judging):
     """A finished run, which is a folder on disk.
 
     Attributes:
@@ -57,8 +68,6 @@ class Run:
         test: The test set outside of it, where there is one.
     """
 
-    folder: Path
-    facts: dict[str, Any] = attrs.field(repr=False)
     _data: Dataset | None = attrs.field(default=None, repr=False)
     _test: Dataset | None = attrs.field(default=None, repr=False)
     _root: Path | None = attrs.field(default=None, repr=False)
@@ -66,16 +75,21 @@ class Run:
 
     @functools.cached_property
     def metrics(self) -> pd.DataFrame:
-        """Every metric with its interval: split, fold, level, group, class, threshold, metric, value, low, high, n."""
+        """Every metric with its interval, as `evaluate` returns them, of images and, with level "group", of groups."""
         import pandas as pd
 
-        keys = ("split", "fold", "level", "group", "class", "threshold", "metric")
+        keys = ("split", "fold", "level", "group", "class", "threshold", "metric", "interval", "note")
         return pd.read_csv(
             self.folder / "metrics.csv",
             dtype=dict.fromkeys(keys, str),
             keep_default_na=False,
             na_values={"value": [""], "low": [""], "high": [""]},
         )
+
+    # One row a metric, split and fold: without groups of images, and without what is no interval.
+    @property
+    def _of_images(self) -> pd.DataFrame:
+        return self.metrics[(self.metrics["level"] == "image") & (self.metrics["fold"] != SPREAD)]
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
@@ -125,29 +139,50 @@ class Run:
         return Folds.load(self.folder / "splits.json", self.data)
 
     def predictions(self, split: str = "test") -> Predictions:
-        """Read what the models said of records that they did not train on.
+        """Read what the models said.
 
-        With the splitter `repeated` a record is there once a repeat, and `repeat` says which.
+        With the splitter `repeated` a record is there once a repeat, and `repeat` says which. Probabilities are
+        calibrated where the run is; logits are those of the models.
 
         Args:
-            split: `val` or `test`. Test predictions are those of the mean of the folds where
-                the test set is fixed, else of the fold that tested the record.
+            split: `val` or `test`, records that the models did not train on. Test predictions are those of the mean of
+                the folds where the test set is fixed, else of the fold that tested the record. `train` gives those that
+                each fold trained on; they are computed when they are asked for first, and kept.
 
         Returns:
             The predictions.
 
         Raises:
+            ConfigError: if there is no such split.
             RunError: if the run has none of that split.
         """
-        if split not in {"val", "test"}:
-            raise ConfigError(f"'split' must be 'val' or 'test', got {split!r}")
-        if split == "val":
-            parts = [Predictions.load(folder / "predictions_val.npz") for folder in self._fold_folders()]
+        if split not in {"train", "val", "test"}:
+            raise ConfigError(f"'split' must be 'train', 'val' or 'test', got {split!r}")
+        if split != "test":
+            parts = self._trained() if split == "train" else self._validated()
             repeats = read_json(self.folder / "splits.json").get("repeats", [0] * len(parts))
             return Predictions.concat(with_repeats(parts, repeats))
         if self.used_for_selection:
             raise RunError("'split' must be 'val' for a run without test records, got 'test'")
         return Predictions.load(self.folder / "predictions_test.npz")
+
+    def _validated(self) -> list[Predictions]:
+        whole = self.folder / "predictions_val.npz"
+        if whole.exists():  # of a calibrated run: each record by what others gave
+            pooled = Predictions.load(whole)
+            return [pooled.take(pooled.fold == number) for number in range(self.facts["num_folds"])]
+        return [Predictions.load(folder / "predictions_val.npz") for folder in self._fold_folders()]
+
+    def _trained(self) -> list[Predictions]:
+        paths = [folder / "predictions_train.npz" for folder in self._fold_folders()]
+        if not all(path.exists() for path in paths):
+            parts, models = [fold.train for fold in self.folds], map(self.classifier, range(len(paths)))
+            on_bad = "skip" if self.facts.get("skipped") else "raise"
+            found = score(self.data, parts, self.model, list(models), split="train", on_bad=on_bad)
+            for path, part in zip(paths, found, strict=True):
+                part.save(path)
+        raw = [Predictions.load(path) for path in paths]
+        return [calibrate(part, self.calibrations) for part in raw] if self.calibrations else raw
 
     @functools.cached_property
     def used_for_selection(self) -> bool:
@@ -172,7 +207,7 @@ class Run:
         Raises:
             RunError: if there is no such number.
         """
-        table = self.metrics[self.metrics["class"] == ""]
+        table = self._of_images[self._of_images["class"] == ""]
         for column, wanted in (("split", split), ("threshold", threshold), ("metric", metric)):
             known = set(table[column])
             if wanted not in known:
@@ -187,24 +222,145 @@ class Run:
             )
         return float(row["value"]), float(row["low"]), float(row["high"])
 
+    def evaluate(
+        self, data: Dataset | None = None, *, groups: str | Sequence[str] = (), split: str | None = None, **choices: Any
+    ) -> Evaluation:
+        """Evaluate predictions again: by the values of columns, by group of images, of another labelled set.
+
+        Thresholds are those of the run, none is fitted on what is evaluated.
+
+        Args:
+            data: Another set with the classes of the run, predicted by the mean of the folds; None takes the saved
+                predictions.
+            groups: Columns, such as "site", for each of whose values metrics are wanted.
+            split: Of saved predictions, `test` or `val`; None takes those that the run reports.
+            **choices: What `evaluation.summary.reevaluate` takes besides: `aggregation="mean"`, `prevalence=[0.01]`,
+                `method="bca"`, `resamples=1000`, `seed=0`.
+
+        Returns:
+            The numbers: `table`, `worst`, `facts`; `save(folder)` writes `metrics.csv` and `evaluation.json`.
+
+        Raises:
+            ConfigError: if an option or a column is unknown, or `split` is given with another set.
+            DataError: if the other set has labels that the run does not know.
+        """
+        if data is not None and split is not None:
+            raise ConfigError(f"'split' must be left out with another set, got {split!r}")
+        wanted = split or ("val" if self.used_for_selection else "test")
+        found = self.predictions(wanted) if data is None else self._told_of(data)
+        chosen = {"decision": self.model.decision, "validated": self.predictions("val"), **choices}
+        return reevaluate(found, self.thresholds, groups=groups, **chosen)
+
+    def _told_of(self, data: Dataset) -> Predictions:
+        if unknown := set(data.classes) - set(self.model.classes):
+            remedy = nearest(min(unknown), self.model.classes)
+            raise DataError(f"'data' must have labels that the run knows, got {sorted(unknown)!r}; {remedy}")
+        own = attrs.evolve(data, classes=self.model.classes, positive=self.model.positive)
+        numbers = range(self.facts["num_folds"])
+        every = [np.arange(len(own)) for _ in numbers]
+        parts = score(own, every, self.model, [self.classifier(number) for number in numbers], split="other")
+        told = [calibrate(part, self.calibrations) for part in parts] if self.calibrations else parts
+        return Predictions.mean_of_folds(told)
+
     @functools.cached_property
     def predictor(self) -> Predictor:
         """The models of all folds as one."""
         return Predictor.load(self.folder, num_folds=self.facts["num_folds"], backbone=self._backbone)
 
     def predict(
-        self, paths: str | Path | Sequence[str | Path], *, threshold: str | float | None = None
+        self,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        threshold: str | float | None = None,
+        sets: float | Conformal | None = None,
+        reject: Rejection | None = None,
     ) -> pd.DataFrame:
         """Predict image files with the mean of the folds.
 
         Args:
             paths: The files, or one.
             threshold: The rule of a fitted threshold, or a number; None takes the run's rule.
+            sets: Adds prediction sets that miss the true class so often, such as 0.1, or those of `conformal`.
+            reject: Says where the model abstains, from `rejection`.
 
         Returns:
-            A row an image: `path`, `prob_<class>` of each class, `decision`.
+            A row an image: `path`, `prob_<class>` of each class, `decision`; with `sets` a column `set`, classes with
+            `|` between, and with `reject` a column `rejected`.
+
+        Raises:
+            ConfigError: if `reject` was fitted to another threshold.
         """
-        return self.predictor.predict(paths, threshold=threshold)
+        if reject is not None and threshold is not None:
+            raise ConfigError(
+                f"'threshold' must be left out with 'reject', which goes with the run's, got {threshold!r}"
+            )
+        table = self.predictor.predict(paths, threshold=threshold)
+        probs = table[[f"prob_{name}" for name in self.model.classes]].to_numpy()
+        if sets is not None:
+            table["set"] = (sets if isinstance(sets, Conformal) else self.conformal(sets)).names(probs)
+        if reject is not None:
+            table["rejected"] = reject.rejects(self.predictor.confidence(probs))
+        return table
+
+    def export(
+        self,
+        format: str = "onnx",  # noqa: A002 (as it is called everywhere)
+        *,
+        out: str | Path | None = None,
+        fold: int | None = None,
+        int8: bool = False,
+        images: Sequence[str | Path] | None = None,
+        records: int = 1000,
+    ) -> Path:
+        """Write the models for use elsewhere: weights, preprocessing, calibration, thresholds, checksums.
+
+        The exported model is run on real images at once, and an error if a probability is not within 1e-4 of what this
+        run says. `imgcls.load_exported` opens the folder.
+
+        Args:
+            format: `"onnx"`, which `load_exported` runs without torch; `"torch-export"`, a program for torch alone; or
+                `"safetensors"`, weights and a description.
+            out: A new or empty folder; None takes one in `exports` in that of the run.
+            fold: The fold whose model is exported, with its own thresholds; None takes the mean of all.
+            int8: Whether the network is to compute in integers of 8 bits (`"onnx"` alone). Their ranges come from
+                validation records; what that costs in every metric stands in `quantisation.csv`.
+            images: Image files for the check; None takes some of the set that the run was trained on.
+            records: On how many validation records, and test records, the cost of `int8` is measured at most.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UnsupportedModelError: if the network cannot be written in the format, or says something else there.
+            RunError: if no images are at hand, or the folder is in use.
+        """
+        if fold is not None and fold not in range(self.facts["num_folds"]):
+            raise ConfigError(f"'fold' must be one of {self.facts['num_folds']} folds, got {fold!r}; they begin at 0")
+        card = self.folder / "model_card.md"
+        order = Order(
+            predictor=self.predictor if fold is None else single(self.predictor, fold, self.thresholds),
+            folds=range(self.facts["num_folds"]) if fold is None else (fold,),
+            format=format,
+            pixels=self._some_pixels(images),
+            origin={"name": self.folder.name, "imgcls": imgcls.__version__, "fingerprint": self.facts["fingerprint"]},
+            card=card.read_text(encoding="utf-8") if card.exists() else None,
+            trials=[of_fold(self.subject(split), fold, limit=records) for split in self._held_out] if int8 else (),
+        )
+        name = "-".join([format, *([] if fold is None else [f"fold{fold}"]), *(["int8"] if int8 else [])])
+        folder = self.folder / "exports" / name if out is None else Path(out)
+        export(folder, order)
+        return folder
+
+    @property
+    def _held_out(self) -> list[str]:
+        return ["val"] if self.used_for_selection else ["val", "test"]
+
+    # Those of the set are evenly spaced, so that all classes and places are among them.
+    def _some_pixels(self, paths: Sequence[str | Path] | None) -> NDArray[Any]:
+        if paths is not None:
+            return np.stack([files.read(Path(path), self.model.image) for path in paths])
+        places = np.unique(np.linspace(0, len(self.data) - 1, _CHECKED).astype(np.int64))
+        return np.stack([self.data.pixels(place, self.model.image) for place in places.tolist()])
 
     def refit(self, *, out: str | Path | None = None) -> Run:
         """Train one model on all records but those of a fixed test set, for people who deploy one model.
@@ -231,21 +387,31 @@ class Run:
         method: str | dict[str, Any] | Explainer = "grad-cam",
         *,
         split: str = "test",
-        limit: int = 16,
+        limit: int | None = 16,
         errors: bool = False,
         target: str | None = None,
+        masks: bool | Mapping[str, Any] | None = None,
+        box: tuple[float, float, float, float] | None = None,
     ) -> Attributions:
-        """Explain predictions by the models that made them, and draw panels.
+        """Explain predictions by the models that made them, score the maps, and draw panels.
 
-        Panels, maps and an index go to `attributions/<method>-<split>` in the run's folder.
+        All goes to `attributions/<method>-<split>` in the run's folder: `maps.npz`, panels with
+        `index.csv`, with masks `scores.csv` (by image), `score_means.csv` (by class and group) and
+        `score_pixels.csv`, and `shortcuts.csv`, whose warnings the report shows.
 
         Args:
             method: An explainer's name, spec, or an explainer.
             split: `val` or `test`.
-            limit: How many records at most.
+            limit: How many records at most; None takes all.
             errors: Whether to take the worst errors instead of an even sample.
             target: The class to explain; None takes the one that was decided, and of several labels the most
                 probable one.
+            masks: None scores the maps where the set has masks, True takes records with a mask
+                alone, False scores none. Masks by id may be given instead: (h, w), whether or from
+                0 to 1 how much each pixel lies inside; of another size than the image they are
+                resized by area.
+            box: Where a sound decision may rest, as (top, left, bottom, right) in shares of the
+                image; it takes the place of the masks in the check for shortcuts.
 
         Returns:
             The attributions, in the order of the index.
@@ -254,48 +420,44 @@ class Run:
             RunError: if there is nothing to explain, such as no errors.
             UnsupportedModelError: if the method cannot treat the model; with the reason.
         """
+        request = Request(limit=limit, errors=errors, target=target, masks=masks, box=box)
+        return explain_run(self.subject(split), explainers.create(method), request)
+
+    def subject(self, split: str = "test") -> Subject:
+        """Gather what is explained: predictions, images and the models that belong together.
+
+        Args:
+            split: `val` or `test`.
+
+        Returns:
+            All records of the split.
+
+        Raises:
+            RunError: if the models did not make the predictions, or images are not at hand.
+        """
         if "refit_of" in self.facts:
             raise RunError(
                 "'explain' must be asked of the run of the folds, whose models made the predictions, got a refit"
             )
-        if limit < 1:
-            raise ConfigError(f"'limit' must be a whole number of at least 1, got {limit!r}")
-        explainer = explainers.create(method)
-        predictions = self.predictions(split)
-        chosen = choose(predictions, self.thresholds, self.model.decision, limit=limit, errors=errors)
-        if not len(chosen):
-            raise RunError(f"the {split} records must have errors to explain, got none; leave 'errors' out")
-        picked = predictions.take(chosen)
-        data = self._tested() if split == "test" else self.data
-        explained = explained_class(picked, self.thresholds, self.model.decision, target=target)
-        found = explain(
-            picked,
-            explainer,
-            target=explained,
-            data=data,
+        return Subject(
+            folder=self.folder,
+            predictions=self.predictions(split),
+            data=self.tested() if split == "test" else self.data,
             saved=self.model,
+            thresholds=self.thresholds,
             models=self.classifier,
             num_folds=self.facts["num_folds"],
         )
-        name = spec_of(explainer).get("name", type(explainer).__name__)
-        named = "" if target is None else f"-{quote(target, safe='')}"
-        folder = self.folder / "attributions" / f"{name}-{split}{'-errors' if errors else ''}{named}"
-        shutil.rmtree(folder, ignore_errors=True)
-        draw(
-            folder,
-            found,
-            picked,
-            data,
-            self.model,
-            target=explained,
-            thresholds=self.thresholds,
-            rule=self.model.decision,
-            method=name,
-        )
-        found.save(folder / "maps.npz")
-        return found
 
-    def _tested(self) -> Dataset:
+    def tested(self) -> Dataset:
+        """Find the set that holds the test records.
+
+        Returns:
+            The run's own set, or the test set that was given.
+
+        Raises:
+            RunError: if it is another one and is not at hand.
+        """
         if self.facts.get("test_fingerprint") is None:
             return self.data
         if self._test is None:
@@ -323,7 +485,7 @@ class Run:
         content = Content(
             name=self.folder.name,
             facts=self.facts,
-            metrics=self.metrics,
+            metrics=self._of_images,
             history=self.history,
             predictions=self.predictions("val" if self.used_for_selection else "test"),
             thresholds=self.thresholds,
@@ -332,31 +494,14 @@ class Run:
             balance=read_json(self.folder / "splits.json")["balance"],
             environment=read_json(self.folder / "environment.json"),
             config=(self.folder / "config.yaml").read_text(encoding="utf-8"),
-            pictures=self._pictures(),
+            pictures=pictures(self.folder)[:_MAX_PICTURES],
+            notes=self.notes(),
         )
         write_page(path, content)
         return path
 
-    def _pictures(self) -> list[tuple[Path, str]]:
-        import pandas as pd
-
-        found = []
-        for index in sorted(self.folder.glob("attributions/*/index.csv")):
-            for _, row in pd.read_csv(index, dtype=str, keep_default_na=False).iterrows():
-                said = f"true {row['label'] or 'none'}, decided {row['decision'] or 'none'}"
-                caption = f"{row['method']}: {row['id']}, {said}"
-                sure = f"{_explained(row.to_dict())}p = {float(row['prob']):.2f}"
-                found.append((index.parent / row["file"], f"{caption} ({sure})"))
-        return found[:_MAX_PICTURES]
-
     def _fold_folders(self) -> list[Path]:
         return [self.folder / f"fold_{number}" for number in range(self.facts["num_folds"])]
-
-
-# Which class a map is of, where that is not the decision.
-def _explained(row: Mapping[Any, str]) -> str:
-    target = row.get("target", row["decision"])
-    return "" if target == row["decision"] else f"map of {target}, "
 
 
 def _manifest_data(path: Path, root: Path, facts: dict[str, Any], model: SavedModel) -> Dataset:

@@ -17,7 +17,8 @@ from imgcls.core.errors import ConfigError, DataError, nearest
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.data.spec import ImageSpec
-from imgcls.evaluation.thresholds import parse_rule
+from imgcls.evaluation.calibration import METHODS
+from imgcls.evaluation.thresholds import Rule, parse_rule
 from imgcls.evaluation.weighted import marked
 from imgcls.fitting import fit_run
 from imgcls.models.base import Backbone, backbones
@@ -80,8 +81,12 @@ class Trainer:
             and `f1`, for two classes, are taken at the best threshold of each epoch, so they flatter; the history
             calls them `hter_best` and `f1_best`.
         early_stopping: When a stage ends early; None never.
-        decision: The rule of the threshold that `predict` applies, for two classes, or for each of several labels;
-            None takes `max_f1`. With more classes the most probable one is taken.
+        decision: The rule of the threshold that `predict` applies, its name or its spec (`parse_rule`), for two
+            classes, or for each of several labels; None takes `max_f1`. With more classes None takes the most probable
+            one, and a rule gives each a threshold against the rest.
+        calibration: How logits become probabilities that keep what they promise: `"temperature"`, `"platt"` or
+            `"isotonic"`, fitted to the validation records of each fold, before thresholds are; None takes them as the
+            network gives them.
         batch_size: Records a step.
         seed: The seed of everything.
         out: The run's folder; None takes the next free one below `runs`.
@@ -162,7 +167,8 @@ class Trainer:
         converter=fields.to_early_stopping,
         validator=options.optional(options.instance(EarlyStopping)),
     )
-    decision: str | float | None = attrs.field(default=None, validator=fields.is_decision)
+    decision: str | float | Mapping[str, Any] | None = attrs.field(default=None, validator=fields.is_decision)
+    calibration: str | None = attrs.field(default=None, validator=options.optional(options.choice(*METHODS)))
     batch_size: int = attrs.field(default=32, validator=options.count(1))
     seed: int = attrs.field(default=42, validator=options.seed())
     out: str | Path | None = attrs.field(default=None, validator=options.optional(options.instance(str, Path)))
@@ -218,8 +224,11 @@ class Trainer:
             for name in present:
                 if not self.data.weights[marked(self.data.labels, self.data.classes.index(name))].any():
                     raise DataError(f"'weight' must be above 0 for some record of each class, got none of {name!r}")
-        if self.decision is not None and not self._decides:
-            raise ConfigError(f"'decision' must be left out for more than two classes, got {self.decision!r}")
+        if self.rule is not None and self.rule.kind == "fixed" and not self._decides:
+            raise ConfigError(
+                f"'decision' must be a rule that is fitted for more than two classes, got {self.decision!r}, which "
+                "would decide as without it; leave it out"
+            )
         if self.monitored in OPTIMISTIC.values() and self.data.positive is None:
             raise ConfigError(f"'monitor' must be a metric for any number of classes, got {self.monitor!r}")
         if isinstance(self.test, Dataset) and self.test.multilabel != self.data.multilabel:
@@ -277,11 +286,13 @@ class Trainer:
         return self.augment if stage.augment is None else stage.augment
 
     @property
-    def rule(self) -> str | None:
-        """The rule of the threshold that decides; None for more than two classes, of which a record has one."""
-        return parse_rule("max_f1" if self.decision is None else self.decision).name if self._decides else None
+    def rule(self) -> Rule | None:
+        """The rule of the thresholds that decide; None where the most probable of more than two classes does."""
+        if self.decision is None:
+            return parse_rule("max_f1") if self._decides else None
+        return attrs.evolve(parse_rule(self.decision), every_class=True)
 
-    # Whether thresholds decide: for two classes, and for each of several labels.
+    # Whether thresholds decide if nothing is asked for: for two classes, and for each of several labels.
     @property
     def _decides(self) -> bool:
         return self.data.positive is not None or self.data.multilabel

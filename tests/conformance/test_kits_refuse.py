@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from imgcls import Dataset, Facts, ImgclsError
 from imgcls.balancing.base import Records, Sampler
 from imgcls.data.folds import TEST, TRAIN, VAL
-from imgcls.explain.base import Explainer, scores
+from imgcls.explain.base import Explainer, Score, scores
 from imgcls.models.base import Backbone
 from imgcls.search.base import Outcome, Plan, SearchBackend, Study, Trial
 from imgcls.splitting.base import Splitter
@@ -205,9 +205,7 @@ def test_a_broken_backbone_is_found(fault: str, message: str) -> None:
 class Gradient(Explainer):
     fault: str = ""
 
-    def attribute(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        if self.fault == "wrong class":
-            target = 1 - target.clamp(max=1)
+    def attribute(self, model: nn.Module, images: Tensor, target: Score) -> Tensor:
         score = scores(model(images), target).sum()
         (maps,) = torch.autograd.grad(score, images)
         maps = (maps * images).sum(dim=1)

@@ -24,6 +24,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "timm": {"model": "test_efficientnet", "pretrained": False},
     "torchvision": {"model": "shufflenet_v2_x0_5", "pretrained": False},
     "wandb": {"mode": "offline", "model": True},
+    "integrated-gradients": {"steps": 2},
+    "occlusion": {"window": 0.5},
     "comet": {"mode": "offline", "model": True},
 }
 

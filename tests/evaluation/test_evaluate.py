@@ -47,7 +47,7 @@ def row(table: pd.DataFrame, **wanted: Any) -> pd.Series[Any]:
 def test_the_columns_are_those_of_run_metrics() -> None:
     table = evaluate(study(), fitted(study()), resamples=10)
     assert tuple(table) == COLUMNS
-    assert set(table.fold) == {"all", "0", "1"}
+    assert set(table.fold) == {"all", "0", "1", "folds"}
     assert set(table.threshold) == {"", "max_f1", "sensitivity>=0.95", "0.5"}
     assert (set(table.split), set(table.level), set(table.group)) == ({"val"}, {"image"}, {""})
     assert not table.duplicated(["fold", "class", "threshold", "metric"]).any()
@@ -92,7 +92,7 @@ def test_many_classes_have_rows_of_their_own() -> None:
     expected = sk.roc_auc_score(predictions.labels == 2, predictions.probs[:, 2])
     assert row(table, **{"class": "c2"}, metric="roc_auc").value == pytest.approx(expected)
     assert row(table, **{"class": "c2"}, metric="sensitivity").n == (predictions.labels == 2).sum()
-    assert not set(table.metric) & {"specificity", "npv"}
+    assert not set(table[table["class"] == ""].metric) & {"specificity", "npv"}
 
 
 def test_one_fold_alone_has_pooled_rows_only() -> None:
@@ -103,7 +103,7 @@ def test_the_same_records_of_several_folds_are_never_pooled() -> None:
     parts = [attrs.evolve(study(), fold=np.full(80, fold)) for fold in (0, 1)]
     mean = Predictions.mean_of_folds(parts)
     assert set(evaluate(mean, resamples=0).fold) == {"mean"}
-    assert set(evaluate(Predictions.concat([*parts, mean]), resamples=0).fold) == {"mean", "0", "1"}
+    assert set(evaluate(Predictions.concat([*parts, mean]), resamples=0).fold) == {"mean", "0", "1", "folds"}
 
 
 def test_a_part_with_one_class_has_nan_in_place_of_a_crash() -> None:
@@ -163,7 +163,7 @@ def test_pooled_values_are_the_mean_over_repeats() -> None:
     one, two = study(), other(study())
     both = repeated(one, two)
     table = evaluate(both, fitted(both), resamples=20)
-    assert set(table.fold) == {"all", "repeat 0", "repeat 1", "0", "1", "2", "3"}
+    assert set(table.fold) == {"all", "repeat 0", "repeat 1", "0", "1", "2", "3", "folds"}
     for number, part in enumerate((one, two)):
         alone = evaluate(part, fitted(part), resamples=20)
         of_repeat = table[table.fold == f"repeat {number}"].assign(fold="all").reset_index(drop=True)
@@ -204,3 +204,74 @@ def test_numbers_of_balanced_records_are_restored_to_the_population() -> None:
     weights = np.where(predictions.labels == 1, 0.1, 0.9) / np.bincount(predictions.labels)[predictions.labels]
     expected = sk.average_precision_score(predictions.labels, predictions.scores, sample_weight=weights)
     assert row(restored, metric="average_precision").value == pytest.approx(expected)
+
+
+# How intervals are made, and what is said where there is none
+
+
+def test_rows_say_how_their_interval_was_made() -> None:
+    table = evaluate(study(folds=1), fitted(study(folds=1)), resamples=50)
+    assert row(table, metric="accuracy").interval == "wilson"
+    assert row(table, metric="roc_auc").interval == "t"
+    for method in ("percentile", "bca"):
+        table = evaluate(study(folds=1), resamples=50, method=method)
+        assert set(table[table.low.notna()].interval) == {method}
+
+
+def test_the_spread_over_folds_is_labelled_as_no_interval() -> None:
+    table = evaluate(study(folds=4), resamples=20)
+    single = [row(table, fold=str(fold), metric="accuracy").value for fold in range(4)]
+    spread = row(table, fold="folds", metric="accuracy")
+    assert spread.value == pytest.approx(np.mean(single))
+    assert spread.high - spread.value == spread.value - spread.low == pytest.approx(np.std(single, ddof=1))
+    assert (spread.interval, spread.n) == ("spread", 80)
+    assert spread.note == "mean of 4 folds, one standard deviation each way: no interval"
+
+
+def test_few_groups_are_told() -> None:
+    small = evaluate(study(folds=1, num_records=30), resamples=50)
+    assert row(small, metric="roc_auc").note.startswith("rough interval: ")
+    assert not row(evaluate(study(folds=1, num_records=200), resamples=50), metric="roc_auc").note
+
+
+def test_nan_has_its_reason() -> None:
+    table = evaluate(study(folds=1).take(np.flatnonzero(study().labels == 0)), resamples=20)
+    assert row(table, metric="roc_auc").note == "no record of class 'c1'"
+    never = attrs.evolve(study(folds=1), probs=np.tile([0.9, 0.1], (80, 1)))
+    cut = [Threshold(rule="0.5", value=0.5, model="0", num_records=1, num_positives=1)]
+    assert row(evaluate(never, cut, resamples=20), threshold="0.5", metric="ppv").note == "no record is decided so"
+    alone = evaluate(attrs.evolve(study(folds=1), groups=["p"] * 80), resamples=20)
+    assert row(alone, metric="roc_auc").note == "no interval: too few groups (1 groups)"
+
+
+def test_predictive_values_follow_the_stated_prevalence() -> None:
+    cut = [Threshold(rule="0.5", value=0.5, model="0", num_records=1, num_positives=1)]
+    table = evaluate(study(folds=1), cut, prevalence=[0.01], resamples=100)
+    found = {name: row(table, threshold="0.5", metric=name) for name in ("sensitivity", "specificity", "ppv@0.01")}
+    true, false = 0.01 * found["sensitivity"].value, 0.99 * (1 - found["specificity"].value)
+    assert found["ppv@0.01"].value == pytest.approx(true / (true + false))
+    assert found["ppv@0.01"].low < found["ppv@0.01"].value < found["ppv@0.01"].high
+    with pytest.raises(ConfigError, match="'prevalence' must be between 0 and 1, got"):
+        evaluate(study(), prevalence=[1.0])
+    with pytest.raises(ConfigError, match="'prevalence' must be left out where there is no positive class"):
+        evaluate(study(3), prevalence=[0.1])
+    with pytest.raises(ConfigError, match="'method' must be 't', 'percentile' or 'bca', got 'magic'"):
+        evaluate(study(), method="magic")  # type: ignore[arg-type]
+
+
+# A fault of another system: outputs that were through a sigmoid already went through it again
+
+
+def test_probabilities_are_used_as_they_are() -> None:
+    predictions = study(folds=1)
+    twice = attrs.evolve(predictions, probs=softmax(predictions.probs))
+    values = [row(evaluate(p, resamples=0), metric="loss").value for p in (predictions, twice)]
+    assert values[0] == pytest.approx(sk.log_loss(predictions.labels, predictions.probs))
+    assert values[0] != pytest.approx(values[1], rel=0.05)
+
+
+def test_an_evaluation_remembers_nothing_of_the_one_before() -> None:
+    first, other = study(folds=1), study(folds=1, num_records=60)
+    alone = evaluate(other, resamples=0)
+    evaluate(first, resamples=0)
+    pd.testing.assert_frame_equal(evaluate(other, resamples=0), alone)

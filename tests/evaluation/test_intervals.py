@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+from pathlib import Path
+
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from imgcls.evaluation import intervals
 from imgcls.evaluation.arrays import Floats
-from imgcls.evaluation.intervals import interval, percentiles, resampled, units, weights, wilson
+from imgcls.evaluation.intervals import (
+    Resampled,
+    bca,
+    interval,
+    limits,
+    percentiles,
+    resampled,
+    standard,
+    units,
+    weights,
+    wilson,
+)
+from imgcls.evaluation.resampling import left_out
 
 
 def shares(hits: Floats) -> intervals.Statistic:
@@ -111,3 +129,73 @@ def test_intervals_by_group_cover_the_truth_and_those_by_record_less() -> None:
     by_group, by_record = studies(200)
     assert 0.88 <= by_group <= 0.99
     assert by_record < by_group
+
+
+# The other ways to make an interval
+
+
+def test_bca_is_that_of_scipy() -> None:
+    hits = np.random.default_rng(3).gamma(1.0, size=40)
+    statistic = shares(hits)
+    values = resampled(statistic, units(None, 40), resamples=4000, seed=0)
+    low, high = bca(statistic(np.ones((1, 40)))[0], values, statistic(1 - np.eye(40)))
+    expected = stats.bootstrap(
+        (hits,), np.mean, method="BCa", n_resamples=4000, rng=np.random.default_rng(0)
+    ).confidence_interval
+    spread = expected.high - expected.low
+    assert [low.item(), high.item()] == pytest.approx([expected.low, expected.high], abs=0.05 * spread)
+
+
+def test_groups_are_left_out_one_by_one_or_in_sets_of_equal_size() -> None:
+    (few,) = left_out(7, seed=0, rows=100)
+    assert sorted(map(tuple, few.tolist())) == sorted(map(tuple, (1 - np.eye(7)).tolist()))
+    many = np.concatenate(list(left_out(1000, seed=0, rows=33)))
+    assert many.shape == (200, 1000)
+    assert ((many == 0).sum(axis=0) == 1).all()
+    assert ((many == 0).sum(axis=1) == 5).all()
+
+
+def test_standard_intervals_stay_inside_and_are_those_of_t_for_small_errors() -> None:
+    values, errors, groups = np.array([0.99, 0.5, -0.9, 3.0]), np.array([0.02, 1e-5, 0.2, 0.1]), np.full(4, 30)
+    spans = np.array([[0, 1], [0, 1], [-1, 1], [0, np.inf]])
+    low, high = standard(values, errors, groups, spans)
+    assert ((spans[:, 0] < low) & (low < values) & (values < high) & (high < spans[:, 1])).all()
+    half = stats.t.ppf(0.975, 29) * 1e-5
+    assert [low[1], high[1]] == pytest.approx([0.5 - half, 0.5 + half], abs=1e-9)
+
+
+def test_shares_have_the_effective_number_of_records_that_their_error_gives() -> None:
+    share, error = np.array([0.8]), 0.05
+    drawn = 0.8 + error * np.array([[-1.0], [1.0]] * 500) * np.sqrt(999 / 1000)
+    found = Resampled(
+        values=share,
+        drawn=drawn,
+        shares=np.array([True]),
+        records=np.array([500]),
+        groups=np.array([100_000]),
+        spans=np.array([[0.0, 1.0]]),
+    )
+    low, high, kinds = limits(found)
+    expected = wilson(share, np.array([0.8 * 0.2 / error**2]))
+    assert [low.item(), high.item()] == pytest.approx([expected[0].item(), expected[1].item()], rel=1e-3)
+    assert kinds == ["wilson"]
+    (low,), (high,) = limits(attrs.evolve(found, records=np.array([10])))[:2]  # never more than there are
+    assert [low, high] == pytest.approx([end.item() for end in wilson(share, np.array([10]))], rel=1e-3)
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "sensitivity"])
+def test_intervals_of_grouped_studies_cover_the_truth(metric: str) -> None:
+    found = simulated()
+    assert 0.90 <= found[metric.replace("_", " ")] <= 0.99  # 200 studies; benchmarks/coverage.py has thousands
+
+
+@functools.cache
+def simulated() -> dict[str, float]:
+    path = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+    spec = importlib.util.spec_from_file_location("coverage_studies", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    shares: dict[str, float] = module.coverage("patients", 150, 200, 200)["t"]
+    return shares

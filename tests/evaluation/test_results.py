@@ -94,8 +94,8 @@ def test_numbers_say_whether_they_chose_anything(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("grouped", "units"), [(True, "groups"), (False, "records")])
 def test_intervals_name_what_was_drawn(grouped: bool, units: str, tmp_path: Path) -> None:
     said = concluded(tmp_path, [part(0, range(20), grouped=grouped)], [])["intervals"]
-    assert said.startswith(f"95 %, percentile bootstrap over {units}, 20 resamples; where these all agree")
-    assert f"Wilson (1927) for the number of {units}" in said
+    assert said.startswith(f"95 %, from 20 resamples of {units}: shares of records by Wilson (1927)")
+    assert f"shares by Wilson with the number of {units}" in said
     assert ("groups" in said) == grouped
 
 
@@ -137,7 +137,7 @@ def test_other_folds_are_those_of_the_same_repeat(tmp_path: Path) -> None:
     assert (said["records"], said["repeats"]) == (24, 2)
     assert "mean of the values of 2 repeats" in said["models"]
     table = pd.read_csv(tmp_path / "metrics.csv", dtype={"fold": str})
-    assert set(table.fold) == {"all", "repeat 0", "repeat 1", *"0123"}
+    assert set(table.fold) == {"all", "repeat 0", "repeat 1", *"0123", "folds"}
 
 
 def test_saved_test_predictions_name_their_repeat(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_validation_is_restored_to_the_population_and_test_is_not(tmp_path: Path
     assert said["population"] == prior
     assert load_thresholds(tmp_path / "thresholds.json")[:3] == fit_thresholds(val, model="0", prior=[0.9, 0.1])
     table = pd.read_csv(tmp_path / "metrics.csv")
-    table = table[(table["class"].isna()) & (table.threshold == "0.5")]
+    table = table[(table["class"].isna()) & (table.threshold == "0.5") & (table.level == "image")]
     values = table.set_index(["split", "metric"])["value"].to_dict()
     for split, positive in (("val", 0.1), ("test", 0.5)):
         expected = positive * values[split, "sensitivity"] + (1 - positive) * values[split, "specificity"]

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sk
+from torch import tensor
+from torchmetrics.functional.classification import binary_calibration_error
 
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.evaluation.decisions import confusion, decisions, hard_errors
@@ -121,18 +123,33 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     predictions = study()
     labels, probs, preds = predictions.labels, predictions.probs, predictions.probs >= 0.5
     table = evaluate(predictions, resamples=0)
+    averages = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
+    ranked = {"roc_auc": sk.roc_auc_score, "average_precision": sk.average_precision_score}
     expected = {
+        **{
+            f"{n}_{how}": f(labels, preds, average=how)
+            for n, f in averages.items()
+            for how in ("micro", "macro", "weighted")
+        },
+        **{f"{n}_{how}": f(labels, probs, average=how) for n, f in ranked.items() for how in ("micro", "weighted")},
+        "brier": ((probs - labels) ** 2).mean(),
+        "ece": np.mean([float(binary_calibration_error(tensor(probs[:, k]), tensor(labels[:, k]))) for k in range(3)]),
         "loss": sk.log_loss(labels.ravel(), probs.ravel()),
         "accuracy": 1 - sk.hamming_loss(labels, preds),
         "exact_match": sk.accuracy_score(labels, preds),
         "balanced_accuracy": np.mean([sk.balanced_accuracy_score(labels[:, k], preds[:, k]) for k in range(3)]),
-        "f1_macro": sk.f1_score(labels, preds, average="macro"),
         "roc_auc": sk.roc_auc_score(labels, probs),
         "average_precision": sk.average_precision_score(labels, probs),
     }
     assert set(table[table["class"] == ""].metric) == set(expected)
     for name, wanted in expected.items():
         assert value(table, name) == pytest.approx(wanted, abs=1e-9), name
+
+
+def equal_error(labels: Any, probs: Any) -> float:
+    accepted, found, _ = sk.roc_curve(labels, probs, drop_intermediate=False)
+    at = np.abs(accepted + found - 1).round(12).argmin()
+    return float(accepted[at] + 1 - found[at]) / 2
 
 
 @pytest.mark.parametrize("index", range(3))
@@ -147,6 +164,8 @@ def test_metrics_of_a_class_are_those_of_scikit_learn_at_its_threshold(index: in
         "prevalence": labels.mean(),
         "loss": sk.log_loss(labels, probs),
         "brier": sk.brier_score_loss(labels, probs),
+        "ece": float(binary_calibration_error(tensor(probs), tensor(labels))),
+        "eer": equal_error(labels, probs),
         "roc_auc": sk.roc_auc_score(labels, probs),
         "average_precision": sk.average_precision_score(labels, probs),
     }
@@ -193,7 +212,7 @@ def test_a_class_without_records_is_left_out_of_means() -> None:
 
 def test_values_stand_inside_intervals_that_groups_give() -> None:
     table = evaluate(study(folds=2), fitted(study(folds=2)), resamples=200)
-    assert set(table.fold) == {"all", "0", "1"}
+    assert set(table.fold) == {"all", "0", "1", "folds"}
     known = table.dropna()
     assert ((known.low <= known.value) & (known.value <= known.high)).all()
     assert (known[known.metric == "average_precision"].low < known[known.metric == "average_precision"].high).all()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,8 @@ from sklearn import metrics as sk
 from imgcls.core import config
 from imgcls.core.dumping import dump_fields
 from imgcls.core.errors import ConfigError, DataError
-from imgcls.evaluation.predictions import Predictions
+from imgcls.evaluation.decisions import decisions
+from imgcls.evaluation.predictions import Predictions, probabilities
 from imgcls.evaluation.thresholds import Threshold, fit_thresholds, parse_rule, values_for
 
 
@@ -88,13 +91,33 @@ def test_no_positive_record_is_refused() -> None:
         fit_thresholds(scored([0, 0], [0.1, 0.2]), model="0")
 
 
-def test_more_than_two_classes_have_no_thresholds() -> None:
-    many = Predictions(
-        ids=["a"], labels=[0], logits=np.zeros((1, 3)), probs=[[0.2, 0.3, 0.5]], fold=[0], split="val", classes="xyz"
+def many(probs: Any, labels: Any) -> Predictions:
+    ids = [f"{at}.png" for at in range(len(labels))]
+    return Predictions(
+        ids=ids, labels=labels, logits=probs, probs=probs, fold=[0] * len(ids), split="val", classes="xyz"
     )
-    assert fit_thresholds(many, model="0") == ()
-    with pytest.raises(ConfigError, match="'rule' must be '' with 3 classes, got 'max_f1'"):
-        values_for(many, (), "max_f1")
+
+
+def test_more_than_two_classes_have_thresholds_only_where_they_are_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    found = many(rng.dirichlet([1, 1, 1], size=60), rng.integers(3, size=60))
+    assert fit_thresholds(found, model="0") == ()
+    with pytest.raises(ConfigError, match="'thresholds' must have 'max_f1' of model '0' and class 'x'; there are none"):
+        values_for(found, (), "max_f1")
+    each = fit_thresholds(found, model="0", rules=[{"name": "max_f1", "every_class": True}])
+    for at, one in enumerate(each):
+        (alone,) = fit_thresholds(scored(found.labels == at, found.probs[:, at]), model="0", rules=["max_f1"])
+        assert (one.class_name, one.value, one.achieved) == ("xyz"[at], alone.value, alone.achieved)
+
+
+def test_the_class_farthest_above_its_threshold_is_decided() -> None:
+    found = many([[0.5, 0.4, 0.1], [0.7, 0.2, 0.1]], [0, 1])
+    cuts = [
+        Threshold(rule="youden", value=v, model="0", num_records=2, num_positives=1, class_name=n)
+        for n, v in {"x": 0.6, "y": 0.3, "z": 0.9}.items()
+    ]
+    assert decisions(found, cuts, "youden").tolist() == [1, 0]
+    assert decisions(found, (), 0.3).tolist() == decisions(found).tolist()
 
 
 @pytest.mark.parametrize(
@@ -149,3 +172,143 @@ def test_a_prior_counts_as_so_many_copies() -> None:
     assert [t.value for t in found] == [t.value for t in expected]
     assert [t.achieved for t in found][:2] == pytest.approx([t.achieved for t in expected][:2])
     assert found[0].value != fit_thresholds(scored(labels, scores), model="0")[0].value
+
+
+def brute(labels: list[int], scores: list[float], rate: Any) -> dict[float, float]:
+    """A statistic of (sensitivity, false alarms) at every candidate, one by one; above them all nothing is called."""
+    top = max(scores)
+    cuts = {*scores, *([np.nextafter(top, 1)] if top < 1 else [])}
+    truth, found = np.array(labels) == 1, {}
+    for cut in cuts:
+        called = np.array(scores) >= cut
+        alarms = called[~truth].mean() if (~truth).any() else 0.0
+        found[float(cut)] = rate(called[truth].mean(), alarms)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rule", "rate"),
+    [
+        ("youden", lambda found, alarms: found - alarms),
+        ("min_hter", lambda found, alarms: -(1 - found + alarms) / 2),
+        ("eer", lambda found, alarms: -abs(1 - found - alarms)),
+    ],
+)
+@given(study=studies())
+@settings(deadline=None)
+def test_rules_of_error_rates_are_the_best_of_all_scores(rule: str, rate: Any, study: Any) -> None:
+    labels, scores = study
+    (found,) = fit_thresholds(scored(labels, scores), model="0", rules=[rule], resamples=0)
+    values = brute(labels, scores, rate)
+    assert values[found.value] == pytest.approx(max(values.values()))
+    assert found.value == max(cut for cut, value in values.items() if value == pytest.approx(values[found.value]))
+
+
+@given(studies(), st.floats(0.01, 1))
+@settings(deadline=None)
+def test_target_specificity_takes_the_lowest_score_that_reaches_it(study: Any, target: float) -> None:
+    labels, scores = study
+    (found,) = fit_thresholds(scored(labels, scores), model="0", rules=[f"specificity>={target}"], resamples=0)
+    values = brute(labels, scores, lambda _, alarms: 1 - alarms)
+    assert found.achieved == pytest.approx(values[found.value])
+    reached = [cut for cut, value in values.items() if value >= target]
+    assert found.value == (min(reached) if reached else max(values))
+
+
+@given(studies(), st.floats(0.1, 10), st.floats(0.1, 10))
+@settings(deadline=None)
+def test_costs_are_the_least_of_all_scores(study: Any, fp: float, fn: float) -> None:
+    labels, scores = study
+    (found,) = fit_thresholds(
+        scored(labels, scores), model="0", rules=[{"name": "cost", "fp": fp, "fn": fn}], resamples=0
+    )
+    share = np.mean(labels)
+    values = brute(labels, scores, lambda sens, alarms: fn * share * (1 - sens) + fp * (1 - share) * alarms)
+    assert found.achieved == pytest.approx(min(values.values()), abs=1e-12)
+    assert values[found.value] == pytest.approx(found.achieved, abs=1e-12)
+
+
+def test_a_threshold_tells_how_far_resampled_groups_move_it() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    scores = 1 / (1 + np.exp(-rng.normal(2 * labels - 1, 1)))
+    (one,) = fit_thresholds(scored(labels, scores), model="0", rules=["youden"])
+    (wide,) = fit_thresholds(
+        attrs.evolve(scored(labels, scores), groups=np.arange(200) // 20), model="0", rules=["youden"]
+    )
+    assert one.low is not None
+    assert one.high is not None
+    assert one.low < one.value < one.high
+    drawn = [rng.integers(200, size=200) for _ in range(400)]
+    alone = [
+        fit_thresholds(scored(labels[d], scores[d]), model="0", rules=["youden"], resamples=0)[0].value for d in drawn
+    ]
+    assert [one.low, one.high] == pytest.approx(np.quantile(alone, [0.025, 0.975]), abs=0.05)
+    assert (wide.low, wide.high) != (one.low, one.high)
+
+
+def test_one_group_gives_a_threshold_without_uncertainty() -> None:
+    alone = attrs.evolve(scored([0, 1], [0.2, 0.7]), groups=["g", "g"])
+    (found,) = fit_thresholds(alone, model="0", rules=["max_f1"])
+    assert (found.value, found.low, found.high) == (0.7, None, None)
+
+
+def test_too_few_positives_are_refused_unless_forced() -> None:
+    few = scored([0] * 9 + [1] * 3, np.linspace(0, 1, 12))
+    with pytest.raises(DataError, match="at least 5 records of each class to fit thresholds, got 3 of one; name a num"):
+        fit_thresholds(few, model="0", rules=["max_f1"], minimum=5)
+    assert fit_thresholds(few, model="0", rules=[{"name": "max_f1", "force": True}, 0.5], minimum=5)
+    assert fit_thresholds(few, model="0", rules=[0.5], minimum=5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ({"name": "youden"}, "youden"),
+        ({"name": "sensitivity", "at_least": 0.9, "force": True}, "sensitivity>=0.9"),
+        ({"name": "specificity"}, "specificity>=0.95"),
+        ({"name": "cost", "fn": 5}, "cost(fp=1.0,fn=5.0)"),
+        ({"name": "cost", "matrix": [[1, 2], [6, 1]]}, "cost(fp=1.0,fn=5.0)"),
+        ({"name": "fixed", "at": 0.25}, "0.25"),
+        ("cost(fp=1, fn=5)", "cost(fp=1.0,fn=5.0)"),
+        ("specificity>=0.9", "specificity>=0.9"),
+    ],
+)
+def test_a_spec_and_its_spelling_are_one_rule(spec: Any, name: str) -> None:
+    assert parse_rule(spec).name == name
+    assert parse_rule(name) == parse_rule(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "max_f2"}, "'rule.name' must be a rule for thresholds, got 'max_f2'; did you mean 'max_f1'"),
+        (
+            {"name": "max_f1", "at_least": 0.9},
+            "'rule.at_least' must be an option of max_f1, got 0.9; there are 'force'",
+        ),
+        ({"name": "sensitivity", "at_least": 2}, "'rule' must ask for a sensitivity above 0 and at most 1, got 2"),
+        ({"name": "cost", "fn": -1}, "'rule' must have costs above 0"),
+        ({"name": "cost", "matrix": [[0, 1]]}, "'rule.matrix' must be"),
+        ("cost(fp=1)", "'rule' must be a rule for thresholds"),
+    ],
+)
+def test_a_wrong_spec_is_refused(spec: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse_rule(spec)
+
+
+def test_scores_that_went_twice_through_a_sigmoid_would_show() -> None:
+    """The fault of a reference system: 0.5 to 0.73 is all that such scores reach."""
+    logits = np.linspace(-6, 6, 101)
+    once = probabilities(logits[:, None])[:, 1]
+    assert once.min() < 0.01
+    assert once.max() > 0.99
+    (found,) = fit_thresholds(scored(logits > 0.88, once), model="0", rules=["youden"])
+    assert found.value == pytest.approx(1 / (1 + np.exp(-logits[logits > 0.88][0])))
+
+
+def test_every_score_is_a_candidate_not_a_grid() -> None:
+    labels, scores = [0, 1], [0.50001, 0.50002]
+    (found,) = fit_thresholds(scored(labels, scores), model="0", rules=["min_hter"])
+    assert (found.value, found.achieved) == (0.50002, 0.0)

@@ -242,3 +242,47 @@ def test_processes_do_not_outlive_their_parent(number: signal.Signals, tmp_path:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert len(list(tmp_path.glob("*.asked"))) == (2 if number == signal.SIGINT else 0)
+
+
+# Questions, tasks that depend on others, processes that are used again
+
+
+def test_a_question_is_answered(executor: Executor) -> None:
+    heard: list[Any] = []
+    listener = Listener(heard=lambda _, message: heard.append(message), asked=lambda _, message: message + 1)
+    assert executor.run([task(work.ask, number=4)], listener=listener)[0].get() == 5
+    assert heard == ["told"]
+
+
+def test_a_task_may_be_found_when_others_have_ended(executor: Executor) -> None:
+    ended: list[str] = []
+
+    def tasks() -> Iterator[Task | None]:
+        yield task(work.add, "first", number=1)
+        while not ended:
+            yield None
+        yield task(work.add, "second", number=2)
+
+    found = executor.run(tasks(), shared=0, listener=Listener(done=lambda task, _: ended.append(task.name)))
+    assert [result.value for result in found] == [1, 2]
+
+
+def test_a_process_is_used_again_after_a_task_that_is_done(processes: Callable[..., Processes]) -> None:
+    names = [task(work.process_of, f"t{number}") for number in range(3)]
+    broken = task(work.fail, "broken", error=DataError("no"))
+    found = processes(reuse=True).run([*names, broken, task(work.process_of, "last")])
+    pids = [result.value["pid"] for result in found if result.value]
+    assert len(set(pids[:3])) == 1
+    assert pids[3] != pids[0]
+    assert not any(map(alive, pids))
+
+
+def test_a_process_that_dies_between_two_tasks_is_replaced(processes: Callable[..., Processes]) -> None:
+    def tasks() -> Iterator[Task]:
+        yield task(work.process_of, "first")
+        os.kill(pids[0], signal.SIGKILL)
+        yield task(work.process_of, "second")
+
+    pids: list[int] = []
+    found = processes(reuse=True).run(tasks(), listener=Listener(done=lambda _, r: pids.append(r.value["pid"])))
+    assert found[1].state == "done" or found[1].reason.startswith("a process that was killed")

@@ -60,7 +60,8 @@ def wait(folder: Path, tell: Tell, *, name: str, stubborn: bool = False) -> None
             sys.exit(75)
 
     signal.signal(signal.SIGTERM, asked)
-    (folder / f"{name}.begun").write_text(str(os.getpid()))
+    (folder / f"{name}.tmp").write_text(str(os.getpid()))
+    (folder / f"{name}.tmp").rename(folder / f"{name}.begun")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         time.sleep(0.01)
@@ -75,6 +76,11 @@ def meet(folder: Path, tell: Tell, *, name: str, count: int) -> str | None:
             raise TimeoutError
         time.sleep(0.01)
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def ask(shared: Any, tell: Any, *, number: int) -> Any:
+    tell("told")
+    return tell.ask(number)
 
 
 def count(shared: int, tell: Tell, *, number: int) -> None:

@@ -25,6 +25,13 @@ def test_signed_maps_are_white_at_zero_whatever_their_range() -> None:
     assert low[0] > 150
 
 
+def test_rounding_makes_no_map_signed_but_the_user_can() -> None:
+    maps = np.array([[-1e-6, 0.0, 4.0]])
+    assert np.array_equal(colored(maps), colored(maps.clip(0)))
+    assert np.array_equal(colored(maps, signed=True)[0, 1], colored(np.array([[-4.0, 0.0]]))[0, 1])
+    assert colored(np.array([[-4.0, 4.0]]), signed=False)[0].tolist() == [[0, 0, 127], [127, 0, 0]]
+
+
 def test_an_overlay_mixes_image_and_map() -> None:
     heat = colored(np.ones((8, 10)))
     assert np.array_equal(overlay(GREY, np.ones((8, 10)), alpha=1.0), heat)
@@ -37,9 +44,16 @@ def test_a_panel_is_a_png_of_three_tiles_and_always_the_same() -> None:
     assert one == two
     picture = Image.open(io.BytesIO(one))
     assert picture.format == "PNG"
-    assert picture.size == (3 * 200 + 4 * 6, 6 + 2 * 18 + 160 + 6)
-    tile = np.asarray(picture)[48:200, 10:200]
+    assert picture.size == (3 * 206 + 6 + 74, 6 + 3 * 18 + 160 + 6)
+    tile = np.asarray(picture)[60:220, 6:206]
     assert (tile == 100).all()
+
+
+def test_a_panel_with_a_mask_has_five_tiles_and_a_line_for_each_of_the_title() -> None:
+    three = panel(GREY, np.ones((8, 10)), truth="a", predicted="b", prob=0.5)
+    five = panel(GREY, np.ones((8, 10)), truth="a", predicted="b", prob=0.5, mask=np.ones((8, 10)), title="x\ny")
+    small, large = (Image.open(io.BytesIO(content)).size for content in (three, five))
+    assert large == (small[0] + 2 * 206, small[1] + 2 * 18)
 
 
 def test_an_empty_map_is_called_empty() -> None:

@@ -15,9 +15,10 @@ from imgcls.search.base import Entry, Outcome, Plan, SearchBackend, Study, Trial
 from imgcls.search.grid import Grid
 from imgcls.search.plain import canonical
 from imgcls.search.random import Random
+from imgcls.search.sobol import Sobol
 from imgcls.search.space import Choice, Float, Int, Space
 
-BACKENDS = [Grid(points=2), Random()]
+BACKENDS = [Grid(points=2), Random(), Sobol()]
 SPACE = Space.of(
     {
         "optimizer": ["adamw", "sgd"],
@@ -173,7 +174,9 @@ def test_a_lost_trial_is_made_again(tmp_path: Path) -> None:
     assert readable(run(opened(Random(), tmp_path))) == readable(whole)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"number": 1, "params": {}, "budget": null, "outcome": 3}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"number": 1, "params": {}, "budget": null, "outcome": 3, "reports": {}}']
+)
 def test_a_damaged_file_is_named(text: str, tmp_path: Path) -> None:
     run(opened(Random(), tmp_path))
     (tmp_path / "trials" / "000001.json").write_text(text)
@@ -282,7 +285,8 @@ def test_built_in_backends_never_stop_a_trial(backend: SearchBackend, tmp_path: 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Outcome("pruned", values=1), r"'state' must be one of 'complete', 'failed', got 'pruned'"),
+        (lambda: Outcome("lost", values=1), r"'state' must be one of 'complete', 'pruned', .*, got 'lost'"),
+        (lambda: Outcome("pruned"), r"'values' must be a number or numbers where the state is 'pruned', got \(\)"),
         (lambda: Outcome("complete"), r"'values' must be a number or numbers where the state is 'complete', got \(\)"),
         (lambda: Outcome("complete", values="0.5"), r"'values' must be a number or numbers"),
         (lambda: Outcome("failed", values=0.5), r"'values' must be left out where the state is 'failed', got"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ __all__ = [
     "reserved",
     "settle",
     "sha256",
+    "unflushed",
     "whole",
     "write_json",
     "write_text",
@@ -69,7 +71,30 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+#: Whether what is written is waited for until the disk has it.
+_flushing = contextvars.ContextVar("_flushing", default=True)
+
+
+@contextlib.contextmanager
+def unflushed() -> Iterator[None]:
+    """Leave it to the system when files of the block reach the disk.
+
+    They are still whole or not there after the process is killed, but not after the power fails. That is for what can
+    be computed again and has checksums, where waiting for the disk would take most of the time.
+
+    Yields:
+        Nothing.
+    """
+    token = _flushing.set(False)
+    try:
+        yield
+    finally:
+        _flushing.reset(token)
+
+
 def _flush(path: Path) -> None:
+    if not _flushing.get():
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

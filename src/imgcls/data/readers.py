@@ -14,7 +14,10 @@ from imgcls.data.file_readers import MASK_THRESHOLD, FileReaders
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["MASK_THRESHOLD", "Readers"]
+__all__ = ["MASK_THRESHOLD", "READERS", "Readers"]
+
+READERS: Mapping[str, str] = {"folder": "root", "csv": "path", "lines": "path", "names": "root", "npz": "path"}
+"""What a configuration may read a set from, and the option of each reader that names the place."""
 
 
 class Readers(FileReaders):
@@ -147,11 +150,7 @@ class Readers(FileReaders):
             ConfigError: if the reader or an option is unknown.
         """
         known: dict[str, tuple[Callable[..., Any], str]] = {
-            "folder": (cls.from_folder, "root"),
-            "csv": (cls.from_csv, "path"),
-            "lines": (cls.from_lines, "path"),
-            "names": (cls.from_names, "root"),
-            "npz": (cls.from_npz, "path"),
+            name: (getattr(cls, f"from_{name}"), first) for name, first in READERS.items()
         }
         reader, first, rest = arguments.source(options, known)
         made: Self = reader(first, **rest)

@@ -15,7 +15,7 @@ from imgcls.evaluation.weighted import Cases
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["confusion", "decisions", "hard_errors"]
+__all__ = ["confusion", "decisions", "hard_errors", "largest"]
 
 
 def decisions(predictions: Predictions, thresholds: Sequence[Threshold] = (), rule: str | float = "") -> Ints:
@@ -28,20 +28,42 @@ def decisions(predictions: Predictions, thresholds: Sequence[Threshold] = (), ru
             those whose probability is at least 0.5.
 
     Returns:
-        (N,) class indices; with a rule the positive class where `score >= threshold`. Of several labels 1 for
-        each class that is decided, (N, K).
+        (N,) class indices; with a rule the positive class where `score >= threshold`, and with more than two classes
+        the class whose probability is largest in proportion to its threshold, which for two comes to the same. Of
+        several labels 1 for each class that is decided, (N, K).
 
     Raises:
-        ConfigError: if a rule has no threshold for some model, or there are more than two classes.
+        ConfigError: if a rule has no threshold for some model.
     """
     if predictions.multilabel:
-        return (predictions.probs >= values_for(predictions, thresholds, rule or 0.5)).astype(np.int64)
+        called: Ints = (predictions.probs >= values_for(predictions, thresholds, rule or 0.5)).astype(np.int64)
+        return called
     if rule == "":
-        return predictions.probs.argmax(axis=1)
-    cuts = values_for(predictions, thresholds, rule)
-    positive = predictions.positive_index
-    assert positive is not None, "values_for refuses more than two classes"
-    return np.where(predictions.scores >= cuts, positive, 1 - positive)
+        likely: Ints = predictions.probs.argmax(axis=1)
+        return likely
+    cuts, positive = values_for(predictions, thresholds, rule), predictions.positive_index
+    if positive is None:
+        return largest(predictions.probs, cuts)
+    chosen: Ints = np.where(predictions.scores >= cuts, positive, 1 - positive)
+    return chosen
+
+
+def largest(probs: Floats, cuts: Floats) -> Ints:
+    """Choose among more than two classes by their thresholds.
+
+    Args:
+        probs: (N, K).
+        cuts: The threshold of each class, (N, K) or (K,).
+
+    Returns:
+        (N,) the class whose probability is largest in proportion to its threshold.
+
+    Examples:
+        >>> largest(np.array([[0.5, 0.4, 0.1]]), np.array([0.6, 0.3, 0.2]))
+        array([1])
+    """
+    chosen: Ints = (probs / np.maximum(cuts, np.finfo(np.float64).tiny)).argmax(axis=1)
+    return chosen
 
 
 def confusion(predictions: Predictions, thresholds: Sequence[Threshold] = (), rule: str | float = "") -> Ints:
@@ -92,6 +114,8 @@ def hard_errors(
     preds = decisions(predictions, thresholds, rule)
     chosen, scores, types = (_of_many if predictions.positive is None else _of_two)(predictions, preds, limit)
     cuts = np.full(len(predictions), np.nan) if rule == "" else values_for(predictions, thresholds, rule)
+    if cuts.ndim == 2:  # with more than two classes, that of the decided one
+        cuts = cuts[np.arange(len(preds)), preds]
     names = np.asarray(predictions.classes)
     return pd.DataFrame(
         {

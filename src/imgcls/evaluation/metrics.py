@@ -1,17 +1,22 @@
-"""Metrics, each computed for many resamples of the records at once.
+"""Metrics by name, each computed for many resamples of the records at once.
 
-Conventions: a record is called positive if `score >= threshold`; without thresholds the
-predicted class is the most probable one (the first of equals). A metric that needs a class
-which no record of a resample has is NaN, in place of the 0 that scikit-learn warns about;
-so are PPV and NPV where nothing is predicted so.
+Conventions: a record is called positive if `score >= threshold`; without thresholds the predicted class is the most
+probable one (the first of equals). A metric that needs a class which no record of a resample has is NaN, in place of
+the 0 that scikit-learn warns about; so are PPV and NPV where nothing is predicted so. In `precision_macro` and
+`precision_weighted` a class that has records and is never predicted counts 0, as in scikit-learn.
 
-Where records have several labels, each class is a question of its own, answered yes or no, without
-thresholds yes from 0.5. `accuracy` is then the share of right answers over records and classes (one minus the
-Hamming loss), `exact_match` the share of records with all answers right (what scikit-learn's
-`accuracy_score` computes), `loss` the mean binary cross-entropy over records and classes. Means over
-classes (`balanced_accuracy`, `f1_macro`, `roc_auc`, `average_precision`) leave out classes for which they are not
-defined, since rare labels are often absent from a part: those without records and, but for F1, those that every
-record has; they are NaN where no class is left.
+With one label a record the mean of recall over classes is `balanced_accuracy`, and the mean by their records is
+`accuracy` itself; so `recall_macro` and `recall_weighted` are for several labels only, and no number stands twice under
+two names but those that tasks of acceptance and rejection call otherwise: `frr` is one minus `sensitivity`, `far` one
+minus `specificity`, `hter` their mean.
+
+Where records have several labels, each class is a question of its own, answered yes or no, without thresholds yes from
+0.5. `accuracy` is then the share of right answers over records and classes (one minus the Hamming loss), `exact_match`
+the share of records with all answers right (what scikit-learn's `accuracy_score` computes), `loss` the mean binary
+cross-entropy over records and classes. Means over classes (`balanced_accuracy`, `..._macro`, `roc_auc`,
+`average_precision`) leave out classes for which they are not defined, since rare labels are often absent from a part:
+those without records and, but for F1, those that every record has; they are NaN where no class is left. `..._micro`
+takes all pairs of record and label as one question.
 """
 
 from __future__ import annotations
@@ -24,7 +29,9 @@ import attrs
 import numpy as np
 
 from imgcls.core.errors import ConfigError, nearest
+from imgcls.evaluation import formulas
 from imgcls.evaluation.arrays import Bools, Floats
+from imgcls.evaluation.formulas import macro, weighted_by_class
 from imgcls.evaluation.weighted import Cases, Weighted, ratio
 
 __all__ = [
@@ -36,109 +43,15 @@ __all__ = [
     "counted",
     "measure",
     "metric",
+    "span",
 ]
 
+Values = Callable[[Weighted], Floats]
 
-def loss(found: Weighted) -> Floats:
-    """Compute the mean cross-entropy.
+#: Of what a metric is: two classes, more of which each record has one, or several labels a record.
+Kind = Literal["two", "many", "labels"]
 
-    Args:
-        found: N records under B sets of weights.
-
-    Returns:
-        (B,) in nats per record, from probabilities clipped at 1e-12.
-    """
-    return ratio(found.weights @ found.cases.losses, found.total)
-
-
-def accuracy(found: Weighted) -> Floats:
-    """Compute the share of records whose predicted class is the true one, or of several labels that are right.
-
-    Args:
-        found: N records under B sets of weights.
-
-    Returns:
-        (B,) from 0 to 1.
-    """
-    return ratio(found.weights @ found.cases.hits, found.total)
-
-
-def exact_match(found: Weighted) -> Floats:
-    """Compute the share of records of which every label is right.
-
-    Args:
-        found: N records with several labels under B sets of weights.
-
-    Returns:
-        (B,) from 0 to 1.
-    """
-    return ratio(found.weights @ (found.cases.hits == 1).astype(np.float64), found.total)
-
-
-def _macro(table: Floats, found: Weighted) -> Floats:
-    if not found.cases.multilabel:
-        return table.mean(axis=1)
-    defined = ~np.isnan(table)
-    return ratio(np.where(defined, table, 0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
-
-
-def balanced_accuracy(found: Weighted) -> Floats:
-    """Compute the mean over classes of the share that is predicted so.
-
-    Args:
-        found: N records under B sets of weights.
-
-    Returns:
-        (B,) from 0 to 1, NaN where a class is absent; of several labels the mean over classes of the mean
-        of sensitivity and specificity.
-    """
-    if found.cases.multilabel:
-        return _macro((found.recall + found.spared) / 2, found)
-    return found.recall.mean(axis=1)
-
-
-def f1_macro(found: Weighted) -> Floats:
-    """Compute the mean over classes of F1.
-
-    Args:
-        found: N records under B sets of weights.
-
-    Returns:
-        (B,) from 0 to 1, NaN where a class is absent.
-    """
-    return _macro(found.f1, found)
-
-
-def roc_auc(found: Weighted) -> Floats:
-    """Compute the area under the ROC curve.
-
-    Args:
-        found: N records under B sets of weights.
-
-    Returns:
-        (B,) of the positive class, or the mean over classes of each against the rest; NaN
-        where a class is absent.
-    """
-    return _macro(found.areas[0], found)
-
-
-def average_precision(found: Weighted) -> Floats:
-    """Compute average precision.
-
-    Args:
-        found: N records under B sets of weights.
-
-    Returns:
-        (B,) of the positive class, or the mean over classes of each against the rest; NaN
-        where a class is absent.
-    """
-    return _macro(_precisions(found), found)
-
-
-# Where every record has a label, the ranking says nothing, and its precision is 1 whatever the scores.
-def _precisions(found: Weighted) -> Floats:
-    roc, precision = found.areas
-    return np.where(np.isnan(roc), np.nan, precision) if found.cases.multilabel else precision
+_ALL: tuple[Kind, ...] = ("two", "many", "labels")
 
 
 @attrs.frozen(kw_only=True)
@@ -147,21 +60,31 @@ class Metric:
 
     Attributes:
         name: Its name, as in tables of metrics.
+        function: From weighted records to (B,) values.
         direction: Whether large or small values are good.
-        binary_only: Whether it is defined for two classes only.
-        multilabel_only: Whether it is defined for several labels a record only.
+        kinds: For what it is defined.
+        above: It is defined for more than so many classes.
         needs_threshold: Whether it is of predicted classes that a threshold makes.
         takes_threshold: Whether predicted classes matter at all.
-        function: From weighted records to (B,) values.
     """
 
     name: str
+    function: Values
     direction: Literal["max", "min"] = "max"
-    binary_only: bool = False
-    multilabel_only: bool = False
+    kinds: tuple[Kind, ...] = _ALL
+    above: int = 1
     needs_threshold: bool = False
     takes_threshold: bool = False
-    function: Callable[[Weighted], Floats]
+
+    @property
+    def binary_only(self) -> bool:
+        """Whether it is defined for two classes only."""
+        return self.kinds == ("two",)
+
+    @property
+    def multilabel_only(self) -> bool:
+        """Whether it is defined for several labels a record only."""
+        return self.kinds == ("labels",)
 
     def fits(self, num_classes: int, *, multilabel: bool) -> bool:
         """Say whether it is defined for predictions of a kind.
@@ -173,66 +96,106 @@ class Metric:
         Returns:
             Whether it is.
         """
-        if multilabel:
-            return not self.binary_only
-        return not self.multilabel_only and (num_classes == 2 or not self.binary_only)
+        kind: Kind = "labels" if multilabel else "two" if num_classes == 2 else "many"
+        return kind in self.kinds and num_classes > self.above
 
 
-def _of_predictions(name: str, function: Callable[[Weighted], Floats]) -> Metric:
-    return Metric(name=name, takes_threshold=True, function=function)
+def _decided(name: str, function: Values, *kinds: Kind) -> Metric:
+    return Metric(name=name, function=function, kinds=kinds or _ALL, takes_threshold=True)
 
 
-def _of_positives(name: str, table: Callable[[Weighted], Floats], *, negative: bool = False) -> Metric:
+def _of_positives(name: str, table: Values, *, negative: bool = False, error: bool = False) -> Metric:
     def function(found: Weighted) -> Floats:
         positive = found.cases.positive
-        return table(found)[:, 1 - positive if negative else positive]
+        values = table(found)[:, 1 - positive if negative else positive]
+        return 1 - values if error else values
 
-    return Metric(name=name, binary_only=True, needs_threshold=True, takes_threshold=True, function=function)
+    direction: Literal["max", "min"] = "min" if error else "max"
+    return Metric(
+        name=name, function=function, direction=direction, kinds=("two",), needs_threshold=True, takes_threshold=True
+    )
 
 
-#: Every metric by name.
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            Metric(name="loss", direction="min", function=loss),
-            _of_predictions("accuracy", accuracy),
-            Metric(name="exact_match", multilabel_only=True, takes_threshold=True, function=exact_match),
-            _of_predictions("balanced_accuracy", balanced_accuracy),
-            _of_predictions("f1_macro", f1_macro),
-            Metric(name="roc_auc", function=roc_auc),
-            Metric(name="average_precision", function=average_precision),
-            _of_positives("sensitivity", lambda found: found.recall),
-            _of_positives("specificity", lambda found: found.recall, negative=True),
-            _of_positives("ppv", lambda found: found.precision),
-            _of_positives("npv", lambda found: found.precision, negative=True),
-            _of_positives("f1", lambda found: found.f1),
-        )
-    }
+_ONE: tuple[Kind, ...] = ("two", "many")
+_SEVERAL: tuple[Kind, ...] = ("many", "labels")
+
+_KNOWN = (
+    Metric(name="loss", function=lambda found: found.mean("losses"), direction="min"),
+    Metric(name="brier", function=lambda found: found.mean("briers"), direction="min"),
+    Metric(name="ece", function=formulas.calibration_error, direction="min"),
+    Metric(name="roc_auc", function=lambda found: macro(found.areas[0], found)),
+    Metric(name="roc_auc_weighted", function=lambda found: weighted_by_class(found.areas[0], found), kinds=_SEVERAL),
+    Metric(name="roc_auc_micro", function=lambda found: found.pooled_areas[0], kinds=("labels",)),
+    Metric(name="average_precision", function=lambda found: macro(formulas.ranked_precision(found), found)),
+    Metric(
+        name="average_precision_weighted",
+        function=lambda found: weighted_by_class(formulas.ranked_precision(found), found),
+        kinds=_SEVERAL,
+    ),
+    Metric(name="average_precision_micro", function=lambda found: found.pooled_areas[1], kinds=("labels",)),
+    Metric(name="eer", function=lambda found: found.areas[2][:, 0], direction="min", kinds=("two",)),
+    *(Metric(name=f"top_{k}_accuracy", function=formulas.top(k), kinds=("many",), above=k) for k in (2, 3, 5)),
+    _decided("accuracy", lambda found: found.mean("hits")),
+    _decided("exact_match", lambda found: found.mean("whole_hits"), "labels"),
+    _decided("balanced_accuracy", formulas.balanced_accuracy),
+    _decided("f1_macro", lambda found: macro(found.f1, found)),
+    _decided("f1_weighted", lambda found: weighted_by_class(found.f1, found)),
+    _decided("precision_macro", lambda found: macro(formulas.precisions(found), found)),
+    _decided("precision_weighted", lambda found: weighted_by_class(formulas.precisions(found), found)),
+    _decided("recall_macro", lambda found: macro(found.recall, found), "labels"),
+    _decided("recall_weighted", lambda found: weighted_by_class(found.recall, found), "labels"),
+    *(_decided(f"{part}_micro", formulas.micro(part), "labels") for part in ("f1", "precision", "recall")),
+    _decided("mcc", formulas.matthews, *_ONE),
+    _decided("kappa", formulas.kappa, *_ONE),
+    _decided("kappa_quadratic", formulas.quadratic_kappa, "many"),
+    _of_positives("sensitivity", lambda found: found.recall),
+    _of_positives("specificity", lambda found: found.recall, negative=True),
+    _of_positives("ppv", lambda found: found.precision),
+    _of_positives("npv", lambda found: found.precision, negative=True),
+    _of_positives("f1", lambda found: found.f1),
+    _of_positives("far", lambda found: found.recall, negative=True, error=True),
+    _of_positives("frr", lambda found: found.recall, error=True),
+    Metric(
+        name="hter",
+        function=formulas.hter,
+        direction="min",
+        kinds=("two",),
+        needs_threshold=True,
+        takes_threshold=True,
+    ),
 )
 
-#: What is told of single classes, each from weighted records to (B, K).
-CLASS_METRICS: Mapping[str, Callable[[Weighted], Floats]] = MappingProxyType(
+#: Every metric by name.
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _KNOWN})
+
+#: What is told of single classes, each from weighted records to (B, K); with two classes no areas.
+CLASS_METRICS: Mapping[str, Values] = MappingProxyType(
     {
         "sensitivity": lambda found: found.recall,
         "ppv": lambda found: found.precision,
+        "f1": lambda found: found.f1,
+        "specificity": lambda found: found.spared,
+        "npv": lambda found: found.negative_precision,
         "roc_auc": lambda found: found.areas[0],
+        "average_precision": formulas.ranked_precision,
     }
 )
 
 #: What is told of single classes where records have several labels, whatever the threshold.
-LABEL_METRICS: Mapping[str, Callable[[Weighted], Floats]] = MappingProxyType(
+LABEL_METRICS: Mapping[str, Values] = MappingProxyType(
     {
         "prevalence": lambda found: ratio(found.counts[0], found.total[:, None]),
-        "loss": lambda found: found.label_losses,
-        "brier": lambda found: found.briers,
+        "loss": lambda found: found.mean("label_losses"),
+        "brier": lambda found: found.mean("label_briers"),
+        "ece": lambda found: found.label_calibration,
         "roc_auc": lambda found: found.areas[0],
-        "average_precision": _precisions,
+        "average_precision": formulas.ranked_precision,
+        "eer": lambda found: found.areas[2],
     }
 )
 
 #: What is told of them at a threshold.
-DECIDED_LABEL_METRICS: Mapping[str, Callable[[Weighted], Floats]] = MappingProxyType(
+DECIDED_LABEL_METRICS: Mapping[str, Values] = MappingProxyType(
     {
         "sensitivity": lambda found: found.recall,
         "specificity": lambda found: found.spared,
@@ -242,18 +205,42 @@ DECIDED_LABEL_METRICS: Mapping[str, Callable[[Weighted], Floats]] = MappingProxy
     }
 )
 
+
+def _everyone(cases: Cases, _: int) -> Bools:
+    return np.ones(len(cases.labels), dtype=np.bool_)
+
+
 # The records that a share is a share of, for a class; metrics that are no share of records are not here.
 _DENOMINATORS: Mapping[str, Callable[[Cases, int], Bools]] = MappingProxyType(
     {
-        "accuracy": lambda cases, _: np.ones(len(cases.labels), dtype=np.bool_),
-        "exact_match": lambda cases, _: np.ones(len(cases.labels), dtype=np.bool_),
-        "prevalence": lambda cases, _: np.ones(len(cases.labels), dtype=np.bool_),
-        "sensitivity": lambda cases, of: cases.actual(of),
-        "specificity": lambda cases, of: ~cases.actual(of),
+        **dict.fromkeys(("accuracy", "exact_match", "prevalence"), _everyone),
+        **{f"top_{k}_accuracy": _everyone for k in (2, 3, 5)},
+        **dict.fromkeys(("sensitivity", "frr"), lambda cases, of: cases.actual(of)),
+        **dict.fromkeys(("specificity", "far"), lambda cases, of: ~cases.actual(of)),
         "ppv": lambda cases, of: cases.called(of),
         "npv": lambda cases, of: ~cases.called(of),
     }
 )
+
+_SPANS = {
+    "loss": (0.0, np.inf),
+    "brier": (0.0, np.inf),
+    "mcc": (-1.0, 1.0),
+    "kappa": (-1.0, 1.0),
+    "kappa_quadratic": (-1.0, 1.0),
+}
+
+
+def span(name: str) -> tuple[float, float]:
+    """Say between which values a metric lies.
+
+    Args:
+        name: The metric.
+
+    Returns:
+        The least and the greatest value that intervals may reach.
+    """
+    return _SPANS.get(name, (0.0, 1.0))
 
 
 def counted(name: str, cases: Cases, *, of: int | None = None) -> Bools:
@@ -289,6 +276,9 @@ def metric(name: str) -> Metric:
     return METRICS[name]
 
 
+_WORDS: Mapping[Kind, str] = {"two": "two", "many": "more than two", "labels": "several labels a record"}
+
+
 def measure(name: str, cases: Cases, *, weights: Floats | None = None) -> Floats:
     """Compute one metric.
 
@@ -313,7 +303,8 @@ def measure(name: str, cases: Cases, *, weights: Floats | None = None) -> Floats
     found = metric(name)
     if not found.fits(cases.num_classes, multilabel=cases.multilabel):
         kind = "several labels a record" if cases.multilabel else f"{cases.num_classes} classes"
-        whose = "two" if found.binary_only else "several labels a record"
+        whose = " or ".join(_WORDS[one] for one in found.kinds)
+        whose = f"more than {found.above}" if found.above > 1 else whose
         raise ConfigError(f"'metric' must be one for {kind}, got {name!r}, which is for {whose}")
     weights = np.ones((1, len(cases.labels))) if weights is None else weights
     return found.function(Weighted(cases=cases, weights=weights))

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
 from imgcls.core import config
+from imgcls.core.errors import DataError, listing
 from imgcls.core.folders import read_json, write_json, write_text
 from imgcls.data.folds import Folds
+from imgcls.evaluation.aggregation import aggregate
 from imgcls.evaluation.decisions import confusion, hard_errors
 from imgcls.evaluation.evaluate import evaluate
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.thresholds import RULES, Threshold, fit_thresholds
 
-__all__ = ["conclude", "load_thresholds", "with_repeats"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["conclude", "doubts", "grouped", "load_thresholds", "with_repeats"]
 
 #: How often groups are drawn for each interval.
 RESAMPLES = 1000
@@ -56,20 +61,81 @@ def conclude(
 
     val, test = (with_repeats(parts, folds.repeats) for parts in (val, test))
     prior = None if folds.prior is None else [folds.prior[name] for name in val[0].classes]
-    thresholds = _thresholds(val, [*rules, *RULES], prior=prior, crossed=folds.report == "val")
-    pooled = Predictions.concat(val)
-    tables = [evaluate(pooled, thresholds, prior=prior, resamples=RESAMPLES, seed=seed)]
-    final = pooled
+    wanted, crossed = [*rules, *RULES], folds.report == "val"
+    thresholds = _thresholds(val, wanted, prior=prior, crossed=crossed)
+    tables = _tables(val, test, thresholds, fixed=fixed, prior=prior, seed=seed)
+    final = Predictions.concat(val)
     if test:
         final = Predictions.mean_of_folds(test) if fixed else Predictions.concat(test)
-        every = Predictions.concat([*test, final]) if fixed else final
-        tables.append(evaluate(every, thresholds, resamples=RESAMPLES, seed=seed))
         final.save(folder / "predictions_test.npz")
-    write_text(folder / "metrics.csv", pd.concat(tables).to_csv(index=False))
+    if joined := grouped(val, test):
+        cuts = _thresholds(joined[0], wanted, prior=prior, crossed=crossed)
+        found = _tables(joined[0], joined[1], cuts, fixed=fixed, prior=prior, seed=seed)
+        tables += [table[table["fold"].isin(["all", "mean"])].assign(level="group") for table in found]
+        write_json(folder / "thresholds_groups.json", [attrs.asdict(threshold) for threshold in cuts])
+    table = pd.concat(tables)
+    write_text(folder / "metrics.csv", table.to_csv(index=False))
     write_json(folder / "thresholds.json", [attrs.asdict(threshold) for threshold in thresholds])
     decision = thresholds[0].rule if thresholds else ""
     write_text(folder / "hard_errors.csv", hard_errors(final, thresholds, decision).to_csv(index=False))
-    write_json(folder / "evaluation.json", _summary(final, thresholds, folds, fixed=fixed))
+    write_json(
+        folder / "evaluation.json", _summary(final, thresholds, folds, fixed=fixed) | {"warnings": doubts(table)}
+    )
+
+
+def _tables(
+    val: Sequence[Predictions],
+    test: Sequence[Predictions],
+    thresholds: Sequence[Threshold],
+    *,
+    fixed: bool,
+    prior: Sequence[float] | None,
+    seed: int,
+) -> list[pd.DataFrame]:
+    tables = [evaluate(Predictions.concat(val), thresholds, prior=prior, resamples=RESAMPLES, seed=seed)]
+    if test:
+        every = [*test, Predictions.mean_of_folds(test)] if fixed else test
+        tables.append(evaluate(Predictions.concat(every), thresholds, resamples=RESAMPLES, seed=seed))
+    return tables
+
+
+def grouped(*parts: Sequence[Predictions]) -> list[list[Predictions]]:
+    """Predict groups by the mean of their images, where that says something new.
+
+    Args:
+        *parts: Predictions of one fold each, of the validation and of the test records.
+
+    Returns:
+        The same of groups; nothing where there are none, each has one image, or the images of a group are of several
+        of more than two classes.
+    """
+    every = [one for part in parts for one in part]
+    if all(one.groups is None or len(np.unique(one.groups)) == len(one) for one in every):
+        return []
+    try:
+        return [[aggregate(one) for one in part] for part in parts]
+    except DataError:
+        return []
+
+
+def doubts(table: pd.DataFrame) -> list[str]:
+    """Say which intervals of a table are rough, or missing.
+
+    Args:
+        table: As `evaluate` returns it.
+
+    Returns:
+        A sentence for each split and level.
+    """
+    whole = table[(table["class"] == "") & (table["group"] == "") & table["fold"].isin(["all", "mean"])]
+    found = []
+    for (split, level), rows in whole.groupby(["split", "level"], sort=False):
+        for kind in ("rough interval", "no interval: too few"):
+            names = rows[rows["note"].str.startswith(kind)]["metric"].unique().tolist()
+            if names:
+                why = rows[rows["note"].str.startswith(kind)]["note"].iloc[0]
+                found.append(f"{split}, by {level}: {why} ({listing(names, limit=4)})")
+    return found
 
 
 def with_repeats(parts: Sequence[Predictions], repeats: Sequence[int]) -> list[Predictions]:
@@ -154,8 +220,11 @@ def _selection(final: Predictions, thresholds: Sequence[Threshold], folds: Folds
 
 
 def _intervals(units: str) -> str:
-    wilson = f"shares of records have the interval of Wilson (1927) for the number of {units}, other metrics none"
-    return f"95 %, percentile bootstrap over {units}, {RESAMPLES} resamples; where these all agree, {wilson}"
+    return (
+        f"95 %, from {RESAMPLES} resamples of {units}: shares of records by Wilson (1927) with an effective number of "
+        "records, other metrics by Student's t on the logit or log scale; where resamples all agree, shares by Wilson "
+        f"with the number of {units}, other metrics none"
+    )
 
 
 def load_thresholds(path: Path) -> tuple[Threshold, ...]:

@@ -1,85 +1,23 @@
-"""Thresholds of the positive class, or of each of several labels: fitted on validation, applied everywhere else."""
+"""Thresholds of the positive class, or of each of several: fitted on validation, applied everywhere else."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
 
 from imgcls.core import options
-from imgcls.core.errors import ConfigError, DataError, listing, nearest
-from imgcls.evaluation.arrays import Bools, Floats, Ints
+from imgcls.core.errors import ConfigError, DataError, listing
+from imgcls.evaluation.arrays import Bools, Floats
+from imgcls.evaluation.by_record import record_intervals
 from imgcls.evaluation.predictions import MEAN, Predictions
+from imgcls.evaluation.rules import MIN_POSITIVES, RULES, Candidates, Rule, choose, parse_rule
 from imgcls.evaluation.weighted import restoring
 
-__all__ = ["RULES", "Rule", "Threshold", "fit_thresholds", "model_of", "parse_rule", "values_for"]
-
-#: The rules that are fitted where nothing else is asked for.
-RULES = ("max_f1", "sensitivity>=0.95", "0.5")
-
-
-@attrs.frozen(kw_only=True)
-class Rule:
-    """How a threshold is found.
-
-    Attributes:
-        kind: "max_f1", "sensitivity" or "fixed".
-        value: The sensitivity to reach, or the threshold itself; None for max_f1.
-    """
-
-    kind: str
-    value: float | None = None
-
-    @property
-    def name(self) -> str:
-        """The one spelling of the rule: `max_f1`, `sensitivity>=0.95`, `0.5`."""
-        return {"max_f1": "max_f1", "sensitivity": f"sensitivity>={self.value!r}"}.get(self.kind, repr(self.value))
-
-
-def parse_rule(text: str | float, *, name: str = "rule") -> Rule:
-    """Read a rule.
-
-    Args:
-        text: `max_f1`: the threshold of the best F1, the highest of equals.
-            `sensitivity>=0.95`: the highest threshold that reaches the sensitivity, 0.95 if
-            none is given. A number from 0 to 1: that threshold.
-        name: The option that holds it, for messages.
-
-    Returns:
-        The rule.
-
-    Raises:
-        ConfigError: if it is none of them; with the nearest.
-
-    Examples:
-        >>> parse_rule("sensitivity").name
-        'sensitivity>=0.95'
-        >>> parse_rule(0.5).kind
-        'fixed'
-    """
-    if text == "max_f1":
-        return Rule(kind="max_f1")
-    if found := re.fullmatch(r"sensitivity(?:\s*>=\s*([0-9.eE+-]+))?", str(text)):
-        target = _number(found[1] or "0.95")
-        if target is not None and 0 < target <= 1:
-            return Rule(kind="sensitivity", value=target)
-        raise options.rejected(name, "ask for a sensitivity above 0 and at most 1", text)
-    value = _number(text)
-    if value is None:
-        raise options.rejected(name, "be a rule for thresholds", text, nearest(str(text), RULES))
-    if not 0 <= value <= 1:
-        raise options.rejected(name, "be a threshold from 0 to 1", text)
-    return Rule(kind="fixed", value=value)
-
-
-def _number(text: str | float) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+__all__ = ["MIN_POSITIVES", "RULES", "Rule", "Threshold", "fit_thresholds", "model_of", "parse_rule", "values_for"]
 
 
 def _canonical(text: str | float) -> str:
@@ -96,9 +34,13 @@ class Threshold:
         model: Whose scores it is for: a fold's ("0", "1", ...) or "mean", the mean over folds.
         num_records: How many records it was fitted on.
         num_positives: How many of them are positive.
-        achieved: What the rule is about, on these records: the F1 or the sensitivity; None for
-            a fixed threshold.
-        class_name: Of several labels the class that it is for; empty for the positive one of two.
+        achieved: What the rule is about, on these records: the F1, the sensitivity, the cost of a record, ...; None
+            for a fixed threshold.
+        class_name: The class that it is for, of several labels or of more than two classes; empty for the positive one
+            of two.
+        low: Where the threshold lies in 95 % of resamples of the groups (of records without groups): its own
+            uncertainty, not that of what it decides. None where it is not known: a fixed threshold, a single group.
+        high: The other end.
     """
 
     rule: str = attrs.field(converter=_canonical)
@@ -106,68 +48,21 @@ class Threshold:
     model: str = attrs.field(validator=options.instance(str))
     num_records: int = attrs.field(validator=options.count())
     num_positives: int = attrs.field(validator=options.count(0))
-    achieved: float | None = attrs.field(default=None, validator=options.optional(options.number(0, 1)))
+    achieved: float | None = attrs.field(default=None, validator=options.optional(options.number()))
     class_name: str = attrs.field(default="", validator=options.instance(str))
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class _Candidates:
-    """Every threshold that can make a difference: the distinct scores, falling, with counts.
-
-    A negative record counts `odds` times as much as a positive one.
-    """
-
-    values: Floats
-    true: Ints
-    false: Floats
-
-    @classmethod
-    def of(cls, scores: Floats, positive: Bools, odds: float) -> _Candidates:
-        values, places = np.unique(-scores, return_inverse=True)
-        called = np.cumsum(np.bincount(places, minlength=len(values)))
-        true = np.cumsum(np.bincount(places[positive], minlength=len(values)))
-        return cls(values=-values, true=true, false=(called - true) * np.float64(odds))
-
-
-Found = tuple[float, float | None]
-
-
-def _max_f1(found: _Candidates, _: Rule) -> Found:
-    scores = 2 * found.true / (found.true + found.false + found.true[-1])
-    best = int(scores.argmax())  # the first of equals, so the highest threshold
-    return float(found.values[best]), float(scores[best])
-
-
-def _sensitivity(found: _Candidates, rule: Rule) -> Found:
-    reached = found.true / found.true[-1]
-    first = int((reached >= rule.value).argmax())
-    return float(found.values[first]), float(reached[first])
-
-
-def _fixed(_: _Candidates, rule: Rule) -> Found:
-    return float(rule.value or 0.0), None
-
-
-# Nothing can be fitted on a class without records.
-def _unfitted(_: _Candidates, __: Rule) -> Found:
-    return 0.5, None
-
-
-_FITS: Mapping[str, Callable[[_Candidates, Rule], Found]] = MappingProxyType(
-    {
-        "max_f1": _max_f1,
-        "sensitivity": _sensitivity,
-        "fixed": _fixed,
-    }
-)
+    low: float | None = attrs.field(default=None, validator=options.optional(options.number(0, 1)))
+    high: float | None = attrs.field(default=None, validator=options.optional(options.number(0, 1)))
 
 
 def fit_thresholds(
     predictions: Predictions,
     *,
     model: str,
-    rules: Sequence[str | float] = RULES,
+    rules: Sequence[str | float | Mapping[str, Any] | Rule] = RULES,
     prior: Sequence[float] | None = None,
+    minimum: int = 1,
+    resamples: int = 200,
+    seed: int = 0,
 ) -> tuple[Threshold, ...]:
     """Fit thresholds exactly, over all scores that occur.
 
@@ -176,47 +71,102 @@ def fit_thresholds(
         model: Whose scores these are: a fold's ("0", "1", ...) or "mean".
         rules: As `parse_rule` reads them.
         prior: (K,) how frequent the classes are in the population, as in `evaluate`.
+        minimum: With fewer records of the positive class, or of the other one, a rule that is not forced is refused.
+        resamples: How often groups are drawn for the uncertainty of each threshold; 0 leaves it out.
+        seed: Of the draws.
 
     Returns:
-        One per rule, whose spellings count once; none with more than two classes, where the most probable class is
-        taken. Of several labels one per rule and class; for a class without records it is 0.5, and
-        `num_positives` is 0.
+        One per rule, whose spellings count once. With more than two classes one per class and rule with
+        `every_class`, the class against the rest; none for other rules, since there the most probable class is taken.
+        Of several labels one per rule and class; for a class without records it is 0.5, and `num_positives` is 0.
 
     Raises:
-        DataError: if no record of two classes is positive.
+        DataError: if no record of two classes is positive, or too few are.
     """
     wanted = list(dict.fromkeys(map(parse_rule, rules)))
-    if predictions.multilabel:
-        each = enumerate(predictions.classes)
-        return tuple(t for at, name in each for t in _of_class(predictions, at, wanted, model=model, class_name=name))
-    if predictions.positive_index is None:
-        return ()
-    if not predictions.has(predictions.positive_index).any():
+    fit = _Fitting(predictions=predictions, model=model, prior=prior, resamples=resamples, seed=seed)
+    if predictions.positive_index is not None:
+        _refuse_few(predictions, wanted, minimum)
+        return tuple(fit.of_class(predictions.positive_index, "", wanted))
+    if not predictions.multilabel:
+        wanted = [rule for rule in wanted if rule.every_class]
+    return tuple(t for at, name in enumerate(predictions.classes) for t in fit.of_class(at, name, wanted))
+
+
+def _refuse_few(predictions: Predictions, rules: Sequence[Rule], minimum: int) -> None:
+    positive = predictions.has(predictions.classes.index(str(predictions.positive)))
+    fewest = int(min(positive.sum(), (~positive).sum()))
+    if not positive.any():
         raise DataError(
             f"'predictions' must have records of the positive class {predictions.positive!r} to fit thresholds, "
             f"got none among {len(predictions)}; give the {predictions.split} part some"
         )
-    return tuple(_of_class(predictions, predictions.positive_index, wanted, prior=prior, model=model))
-
-
-def _of_class(
-    predictions: Predictions, index: int, rules: Sequence[Rule], *, prior: Sequence[float] | None = None, **named: str
-) -> Iterator[Threshold]:
-    positive = predictions.has(index)
-    weights = restoring(predictions.labels, prior)
-    odds = 1.0 if positive.all() or not positive.any() else weights[~positive][0] / weights[positive][0]
-    candidates = _Candidates.of(predictions.probs[:, index], positive, float(odds))
-    for rule in rules:
-        fit = _FITS[rule.kind] if positive.any() or rule.kind == "fixed" else _unfitted
-        value, achieved = fit(candidates, rule)
-        yield Threshold(
-            rule=rule.name,
-            value=value,
-            achieved=achieved,
-            num_records=len(predictions),
-            num_positives=int(positive.sum()),
-            **named,
+    if minimum > 1 and fewest < minimum and any(rule.kind != "fixed" and not rule.force for rule in rules):
+        raise DataError(
+            f"'predictions' must have at least {minimum} records of each class to fit thresholds, got {fewest} of one; "
+            "name a number, or force the rule with {'name': ..., 'force': True}"
         )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Fitting:
+    """What the thresholds of a model have in common."""
+
+    predictions: Predictions
+    model: str
+    prior: Sequence[float] | None
+    resamples: int
+    seed: int
+
+    def of_class(self, index: int, class_name: str, rules: Sequence[Rule]) -> Iterator[Threshold]:
+        positive = self.predictions.has(index)
+        values = {rule: (rule.value, None, None, None) for rule in rules if rule.kind == "fixed"}
+        fitted = [rule for rule in rules if rule.kind != "fixed"]
+        if positive.any():
+            values |= self._fit(index, positive, fitted)
+        for rule in rules:
+            value, achieved, low, high = values.get(rule, (0.5, None, None, None))  # of a class without records
+            yield Threshold(
+                rule=rule.name,
+                value=float(value or 0.0),
+                model=self.model,
+                num_records=len(self.predictions),
+                num_positives=int(positive.sum()),
+                achieved=achieved,
+                class_name=class_name,
+                low=low,
+                high=high,
+            )
+
+    def _fit(self, index: int, positive: Bools, rules: Sequence[Rule]) -> dict[Rule, Any]:
+        scores = self.predictions.probs[:, index]
+        scale = restoring(self.predictions.labels, self.prior)
+        scale = scale / scale[positive][0]  # a positive record counts 1, so that sums of them are exact
+        whole = Candidates.of(scores, positive, scale[None])
+        found = {rule: choose(whole, rule) for rule in rules}
+        ends = self._ends(scores, positive, rules, scale)
+        return {rule: (value.item(), achieved.item(), *ends[rule]) for rule, (value, achieved) in found.items()}
+
+    def _ends(
+        self, scores: Floats, positive: Bools, rules: Sequence[Rule], scale: Floats
+    ) -> dict[Rule, tuple[float | None, float | None]]:
+        if not rules:
+            return {}
+
+        def chosen(weights: Floats) -> Floats:
+            candidates = Candidates.of(scores, positive, weights * scale)
+            return np.stack([choose(candidates, rule)[0] for rule in rules], axis=1)
+
+        low, high = record_intervals(
+            chosen,
+            num_records=len(scores),
+            groups=self.predictions.groups,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
+        pairs = zip(low.tolist(), high.tolist(), strict=True)
+        ends = [(None, None) if math.isnan(first) else (first, last) for first, last in pairs]
+        return dict(zip(rules, ends, strict=True))
 
 
 def model_of(fold: int) -> str:
@@ -235,22 +185,19 @@ def values_for(predictions: Predictions, thresholds: Sequence[Threshold], rule: 
     """Find the threshold that each record is held against: its own model's.
 
     Args:
-        predictions: Of two classes, or of several labels.
+        predictions: N records.
         thresholds: Fitted ones, of every model that made a prediction.
         rule: As `parse_rule` reads it; a number needs no fitted threshold.
 
     Returns:
-        (N,) thresholds; of several labels (N, K).
+        (N,) thresholds; of several labels, and of more than two classes, (N, K).
 
     Raises:
-        ConfigError: if a model has no threshold of that rule, or there are more than two classes, of which a record
-            has one.
+        ConfigError: if a model has no threshold of that rule.
     """
     wanted = parse_rule(rule)
-    if predictions.multilabel:
-        return np.stack([_values(predictions, thresholds, wanted, name) for name in predictions.classes], axis=1)
     if predictions.positive is None:
-        raise options.rejected("rule", f"be '' with {predictions.num_classes} classes", rule, "thresholds are for two")
+        return np.stack([_values(predictions, thresholds, wanted, name) for name in predictions.classes], axis=1)
     return _values(predictions, thresholds, wanted, "")
 
 

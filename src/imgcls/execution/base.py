@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import attrs
 
 from imgcls.core.errors import ConfigError, ImgclsError
 from imgcls.core.options import choice, number, optional, rejected
 
-__all__ = ["STATES", "Executor", "Listener", "Result", "Task"]
+__all__ = ["STATES", "Executor", "Listener", "Result", "Task", "Tell"]
 
 #: How a task can end: it returned; it raised; its process died; it was asked to end; it took too long.
 STATES = ("done", "failed", "killed", "interrupted", "timeout")
+
+
+class Tell(Protocol):
+    """Speaks from a task to who runs it."""
+
+    def __call__(self, message: Any) -> None:
+        """Send a message and go on."""
+
+    def ask(self, message: Any) -> Any:
+        """Send a message and wait for what the listener answers."""
 
 
 def _is_name(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
@@ -35,8 +45,8 @@ class Task:
     Attributes:
         name: What it is called; tasks that run together have different names.
         function: Called as `function(shared, tell, **arguments)`, with what all tasks share and a
-            function that sends a message to who runs the tasks. For processes it must be importable:
-            at the top level of a module.
+            `Tell` that sends messages to who runs the tasks. For processes it must be importable: at the
+            top level of a module.
         arguments: Its further arguments by name; small, since they are copied for each task.
         timeout: Seconds that it may take; None for any time.
     """
@@ -92,10 +102,12 @@ class Listener:
 
     Attributes:
         heard: Called with a task and each message that its function tells.
+        asked: Called with a task and each message that its function asks; what it returns is the answer.
         done: Called with each task and its result as soon as it ends.
     """
 
     heard: Callable[[Task, Any], object] = lambda _, __: None
+    asked: Callable[[Task, Any], Any] = lambda _, __: None
     done: Callable[[Task, Result], object] = lambda _, __: None
 
 
@@ -103,11 +115,14 @@ class Executor(abc.ABC):
     """Runs tasks: one after the other, or side by side."""
 
     @final
-    def run(self, tasks: Iterable[Task], *, shared: Any = None, listener: Listener | None = None) -> list[Result]:
+    def run(
+        self, tasks: Iterable[Task | None], *, shared: Any = None, listener: Listener | None = None
+    ) -> list[Result]:
         """Run tasks; what one of them does ends no other.
 
         Tasks are taken from `tasks` when there is room for one, so a generator may decide on the next
-        task by what it knows of those that ended. A signal, or an error in the generator or the
+        task by what it knows of those that ended; where that is not enough yet, it yields None, and is asked
+        again while others run. A signal, or an error in the generator or the
         listener, ends what still runs: it is asked with SIGTERM, and killed 10 s later.
 
         Args:
@@ -133,13 +148,14 @@ class Executor(abc.ABC):
         return [results[name] for name in names]
 
     @abc.abstractmethod
-    def _run(self, tasks: Iterator[Task], shared: Any, listener: Listener) -> None:
+    def _run(self, tasks: Iterator[Task | None], shared: Any, listener: Listener) -> None:
         """Run each task and tell of its result once; take a task only when it can begin."""
 
 
-def _taken(tasks: Iterable[Task], names: list[str]) -> Iterator[Task]:
+def _taken(tasks: Iterable[Task | None], names: list[str]) -> Iterator[Task | None]:
     for task in tasks:
-        if task.name in names:
-            raise ConfigError(f"'tasks' must have different names, got {task.name!r} twice")
-        names.append(task.name)
+        if task is not None:
+            if task.name in names:
+                raise ConfigError(f"'tasks' must have different names, got {task.name!r} twice")
+            names.append(task.name)
         yield task

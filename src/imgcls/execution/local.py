@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import attrs
@@ -27,8 +27,8 @@ class _Refused(BaseException):
 class Local(Executor):
     """Runs tasks one after the other in this process, which a signal or a crash ends with them."""
 
-    def _run(self, tasks: Iterator[Task], shared: Any, listener: Listener) -> None:
-        for task in tasks:
+    def _run(self, tasks: Iterator[Task | None], shared: Any, listener: Listener) -> None:
+        for task in filter(None, tasks):
             if task.timeout is not None:
                 raise rejected("timeout", "be left out in this process", task.timeout, "executor 'processes' keeps it")
             try:
@@ -38,16 +38,29 @@ class Local(Executor):
             listener.done(task, result)
 
 
-def _result(task: Task, shared: Any, listener: Listener) -> Result:
-    def tell(message: Any) -> None:
+@attrs.frozen(kw_only=True)
+class _Tell:
+    task: Task
+    listener: Listener
+
+    def __call__(self, message: Any) -> None:
+        self._said(self.listener.heard, message)
+
+    def ask(self, message: Any) -> Any:
+        return self._said(self.listener.asked, message)
+
+    def _said(self, listening: Callable[[Task, Any], Any], message: Any) -> Any:
         try:
-            listener.heard(task, message)
+            return listening(self.task, message)
         except Exception as error:
             raise _Refused(error) from None
 
+
+def _result(task: Task, shared: Any, listener: Listener) -> Result:
     started = time.monotonic()
     try:
-        ending = {"state": "done", "value": task.function(shared, tell, **task.arguments)}
+        value = task.function(shared, _Tell(task=task, listener=listener), **task.arguments)
+        ending = {"state": "done", "value": value}
     except Exception as error:  # the task's own affair
         ending = {"state": "failed", "error": error, "reason": f"{type(error).__name__}: {error}"}
     return Result(name=task.name, seconds=time.monotonic() - started, **ending)

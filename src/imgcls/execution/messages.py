@@ -1,16 +1,20 @@
-"""Messages from a process to its parent while it works, by a file that only grows."""
+"""Messages from a process to its parent while it works, and answers, by files that only grow."""
 
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
-__all__ = ["Inbox", "Outbox"]
+__all__ = ["Inbox", "Outbox", "Teller"]
 
 #: Bytes that say how long a message is.
 _HEAD = 8
+
+#: Seconds between two looks for an answer.
+_PAUSE = 0.005
 
 
 @final
@@ -33,6 +37,10 @@ class Outbox:
         data = pickle.dumps(message)
         self._file.write(len(data).to_bytes(_HEAD, "big") + data)
         self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 @final
@@ -63,3 +71,44 @@ class Inbox:
             yield pickle.loads(data[start + _HEAD : end])  # noqa: S301 (our own process wrote it)
             self._read += end - start
             start = end
+
+
+@final
+class Teller:
+    """Speaks from a process: sends pairs of whether an answer is wanted and a message.
+
+    Args:
+        messages: The file for messages, which is made.
+        answers: The file for answers; it may not be there yet.
+    """
+
+    def __init__(self, messages: Path, answers: Path) -> None:
+        self._outbox = Outbox(messages)
+        self._inbox = Inbox(answers)
+
+    def __call__(self, message: Any) -> None:
+        """Send a message and go on.
+
+        Args:
+            message: Anything that can be pickled.
+        """
+        self._outbox((False, message))
+
+    def ask(self, message: Any) -> Any:
+        """Send a message and wait for the answer; a process whose parent dies ends meanwhile.
+
+        Args:
+            message: Anything that can be pickled.
+
+        Returns:
+            The answer.
+        """
+        self._outbox((True, message))
+        while True:
+            for answer in self._inbox.new():
+                return answer
+            time.sleep(_PAUSE)
+
+    def close(self) -> None:
+        """Close the file for messages."""
+        self._outbox.close()

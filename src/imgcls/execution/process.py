@@ -1,7 +1,9 @@
-"""A process that runs one task, as seen by its parent."""
+"""A process that runs a task, as seen by its parent."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,9 +16,9 @@ from typing import Any, final
 import attrs
 
 from imgcls.execution.base import Result, Task
-from imgcls.execution.messages import Inbox
+from imgcls.execution.messages import Inbox, Outbox
 from imgcls.execution.sending import load, sendable_error
-from imgcls.execution.worker import CONTINUABLE, MESSAGES, RESULT
+from imgcls.execution.worker import ANSWERS, CONTINUABLE, MESSAGES, RESULT
 
 __all__ = ["Process", "end"]
 
@@ -30,7 +32,7 @@ _PAUSE = 0.02
 _SHOWN = 20
 
 #: What Python does in the process: modules are found where they are found here.
-_CODE = "import sys; sys.path[:] = {path!r}; from imgcls.execution.worker import main; main({folder!r})"
+_CODE = "import sys; sys.path[:] = {path!r}; from imgcls.execution.worker import main; main({folder!r}, again={again})"
 
 #: How processes end that were asked to.
 _ASKED = frozenset({CONTINUABLE, -signal.SIGTERM, -signal.SIGINT})
@@ -46,7 +48,9 @@ class Process:
         folder: Where its files are.
         log: What it prints.
         child: The process.
+        again: Whether it waits for another task when this one is done.
         inbox: What it tells.
+        answers: What it is answered.
         started: When it began, by the monotonic clock.
         asked: When it was asked to end, or None.
     """
@@ -55,12 +59,17 @@ class Process:
     folder: Path
     log: Path
     child: subprocess.Popen[bytes]
-    inbox: Inbox
-    started: float
+    again: bool
+    inbox: Inbox = attrs.field(init=False)
+    answers: Outbox = attrs.field(init=False)
+    started: float = attrs.field(factory=time.monotonic)
     asked: float | None = None
 
+    def __attrs_post_init__(self) -> None:
+        self.inbox, self.answers = Inbox(self.folder / MESSAGES), Outbox(self.folder / ANSWERS)
+
     @classmethod
-    def begin(cls, task: Task, *, folder: Path, log: Path, variables: Mapping[str, str]) -> Process:
+    def begin(cls, task: Task, *, folder: Path, log: Path, variables: Mapping[str, str], again: bool) -> Process:
         """Start a process.
 
         Args:
@@ -68,11 +77,12 @@ class Process:
             folder: With its files.
             log: Where what it prints is added.
             variables: Variables of its environment beside ours.
+            again: Whether it shall wait for another task when this one is done.
 
         Returns:
             The process.
         """
-        code = _CODE.format(path=sys.path, folder=str(folder.resolve()))
+        code = _CODE.format(path=sys.path, folder=str(folder.resolve()), again=again)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             child = subprocess.Popen(  # noqa: S603 (our own interpreter and code)
@@ -82,16 +92,36 @@ class Process:
                 stdout=file,
                 stderr=file,
             )
-        inbox = Inbox(folder / MESSAGES)
-        return cls(task=task, folder=folder, log=log, child=child, inbox=inbox, started=time.monotonic())
+        return cls(task=task, folder=folder, log=log, child=child, again=again)
+
+    def takes(self, task: Task, *, folder: Path, log: Path) -> Process | None:
+        """Give it another task, now that the last one is done.
+
+        Args:
+            task: What it shall do.
+            folder: With its files.
+            log: Where what it prints is added.
+
+        Returns:
+            The same process with its new task; None where it has died meanwhile.
+        """
+        assert self.child.stdin is not None
+        line = json.dumps({"folder": str(folder.resolve()), "log": str(log.resolve())}) + "\n"
+        try:
+            self.child.stdin.write(line.encode())
+            self.child.stdin.flush()
+        except OSError:
+            self.release()
+            return None
+        return Process(task=task, folder=folder, log=log, child=self.child, again=True)
 
     def ended(self) -> bool:
-        """Say whether it has ended; one whose time is over is asked to, and killed if it does not.
+        """Say whether its task has ended; one whose time is over is asked to, and killed if it does not.
 
         Returns:
             Whether it has.
         """
-        if self.child.poll() is not None:
+        if self.child.poll() is not None or (self.again and (self.folder / RESULT).exists()):
             return True
         now, limit = time.monotonic(), self.task.timeout
         if self.asked is None and limit is not None and now - self.started > limit:
@@ -107,14 +137,21 @@ class Process:
             self.child.terminate()
 
     def result(self) -> Result:
-        """Tell how the task of an ended process ended.
+        """Tell how the task ended; a process that does not wait for another one is released.
 
         Returns:
             The result.
         """
-        self.release()
+        self.answers.close()  # also of a process that goes on with another task
+        if not self.waits:
+            self.release()
         seconds = time.monotonic() - self.started
         return Result(name=self.task.name, seconds=seconds, **(self._left() or self._fate()))
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for another task."""
+        return self.again and self.child.poll() is None
 
     # What it left counts, even if it could not end properly then.
     def _left(self) -> dict[str, Any] | None:
@@ -142,7 +179,9 @@ class Process:
     def release(self) -> None:
         """Close what binds the process to this one; one that still runs ends at once."""
         assert self.child.stdin is not None
-        self.child.stdin.close()
+        self.answers.close()
+        with contextlib.suppress(OSError):  # of a line that a dead process did not read
+            self.child.stdin.close()
         self.child.wait()
         if self.log.exists() and not self.log.stat().st_size:
             self.log.unlink()

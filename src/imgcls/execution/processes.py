@@ -1,4 +1,4 @@
-"""Tasks side by side, each in a fresh process of its own."""
+"""Tasks side by side, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 class Processes(Executor):
     """Runs each task in a fresh Python process, several at a time.
 
-    Nothing is forked, and a process ends with its task, so that all its memory is free again. It shows
-    no progress, what else it prints goes to a file, and it ends at once if this process dies.
+    Nothing is forked, and a process ends with its task, so that all its memory is free again, unless it may be
+    used again. It shows no progress, what else it prints goes to a file, and it ends at once if this process dies.
 
     Attributes:
         parallel: How many run at a time.
@@ -41,6 +41,8 @@ class Processes(Executor):
         gpus: What `CUDA_VISIBLE_DEVICES` may say, in turn, so that each process sees one GPU;
             None lets each see what this process sees.
         logs: Where `<task>.log` goes if a process prints something; None keeps none.
+        reuse: Whether a process whose task is done takes another one, which spares what it costs to begin; one
+            whose task failed ends.
     """
 
     parallel: int = attrs.field(validator=count(1))
@@ -48,37 +50,97 @@ class Processes(Executor):
     threads: int | None = attrs.field(default=None, validator=optional(count(1)))
     gpus: tuple[str, ...] | None = attrs.field(default=None, converter=texts, validator=optional(several(str)))
     logs: Path | None = attrs.field(default=None, validator=optional(instance(Path)))
+    reuse: bool = attrs.field(default=False, validator=instance(bool))
 
-    def _run(self, tasks: Iterator[Task], shared: Any, listener: Listener) -> None:
+    def _run(self, tasks: Iterator[Task | None], shared: Any, listener: Listener) -> None:
         with _cleared(self.scratch):
             sent = self.scratch / "shared.pickle"
             _send(shared, sent, name="shared")
-            places: list[Process | None] = [None] * self.parallel
+            places = [_Place() for _ in range(self.parallel)]
             try:
                 while self._fill(places, tasks, sent):
                     time.sleep(_PAUSE)
-                    _report(places, listener)
+                    for place in places:
+                        place.report(listener)
             finally:
-                end(process for process in places if process is not None)
+                for place in places:
+                    place.dismiss()
+                end(place.busy for place in places if place.busy is not None)
 
     # The place of a process decides which GPU it has.
-    def _fill(self, places: list[Process | None], tasks: Iterator[Task], sent: Path) -> bool:
-        for number, process in enumerate(places):
-            if process is None and (task := next(tasks, None)) is not None:
-                places[number] = self._begun(task, sent, number)
-        return any(places)
+    def _fill(self, places: list[_Place], tasks: Iterator[Task | None], sent: Path) -> bool:
+        for number, place in enumerate(places):
+            if place.busy is None:
+                task = next(tasks, _NONE)
+                if task is _NONE:
+                    break
+                if task is None:  # it depends on those that run
+                    return True
+                assert isinstance(task, Task)
+                place.busy = self._begun(task, sent, number, place.spare)
+                place.spare = None
+        return any(place.busy is not None for place in places)
 
-    def _begun(self, task: Task, sent: Path, number: int) -> Process:
+    def _begun(self, task: Task, sent: Path, number: int, spare: Process | None) -> Process:
         folder = self.scratch / task.name
         folder.mkdir()
         _send((task.function, dict(task.arguments), sent.resolve()), folder / TASK, name=task.name)
         log = (self.logs or folder) / f"{task.name}.log"
-        return Process.begin(task, folder=folder, log=log, variables=self._variables(number))
+        process = None if spare is None else spare.takes(task, folder=folder, log=log)
+        variables = self._variables(number)
+        return process or Process.begin(task, folder=folder, log=log, variables=variables, again=self.reuse)
 
     def _variables(self, number: int) -> dict[str, str]:
         threads = {} if self.threads is None else dict.fromkeys(_THREADS, str(self.threads))
         gpu = {} if self.gpus is None else {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]}
         return {"IMGCLS_QUIET": "1", **threads, **gpu}
+
+
+#: Says that there are no tasks any more.
+_NONE = object()
+
+
+@attrs.define(kw_only=True)
+class _Place:
+    """Where one process after the other works.
+
+    Attributes:
+        busy: The process at work.
+        spare: One whose task is done, and which may take another.
+    """
+
+    busy: Process | None = None
+    spare: Process | None = None
+
+    def report(self, listener: Listener) -> None:
+        process = self.busy
+        if process is None:
+            return
+        ended = process.ended()  # asked first, so that no message is missed
+        for wants, message in process.inbox.new():
+            if wants:
+                process.answers(listener.asked(process.task, message))
+            else:
+                listener.heard(process.task, message)
+        if ended:
+            self._done(process, listener)
+
+    def _done(self, process: Process, listener: Listener) -> None:
+        result = process.result()
+        self.busy = None
+        if result.state == "done" and process.waits:
+            self.spare = process
+        elif process.waits:
+            process.release()
+        try:
+            listener.done(process.task, result)
+        finally:
+            shutil.rmtree(process.folder, ignore_errors=True)
+
+    def dismiss(self) -> None:
+        if self.spare is not None:
+            self.spare.release()
+            self.spare = None
 
 
 # Of a run that was killed something may be left.
@@ -98,16 +160,3 @@ def _send(value: Any, path: Path, *, name: str) -> None:
     except Exception:  # pickling runs foreign code, which raises what it likes
         refuse_unsendable(value, path=name)
         raise
-
-
-def _report(places: list[Process | None], listener: Listener) -> None:
-    for number, process in enumerate(places):
-        if process is None:
-            continue
-        ended = process.ended()  # asked first, so that no message is missed
-        for message in process.inbox.new():
-            listener.heard(process.task, message)
-        if ended:
-            places[number] = None
-            listener.done(process.task, process.result())
-            shutil.rmtree(process.folder, ignore_errors=True)

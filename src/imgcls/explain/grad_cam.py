@@ -1,9 +1,7 @@
-"""Class activation maps weighted by gradients, through pytorch-grad-cam."""
+"""Class activation maps weighted by gradients, by the formulas of pytorch-grad-cam."""
 
 from __future__ import annotations
 
-import functools
-import math
 from typing import Any, ClassVar, final
 
 import attrs
@@ -11,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imgcls.core.errors import UnsupportedModelError
-from imgcls.explain.base import Explainer, scores
-from imgcls.models.base import Classifier, Facts
+from imgcls.explain.base import Explainer
+from imgcls.explain.layers import Seen, seen
+from imgcls.explain.targets import Score
 
-__all__ = ["GradCam"]
+__all__ = ["EigenCam", "GradCam", "GradCamPlusPlus", "HiresCam", "LayerCam"]
 
 
 @final
@@ -28,7 +26,8 @@ class GradCam(Explainer):
     negative, and keeps its scale, so maps of several images can be compared.
 
     Works on the target layer that the backbone's facts name; of transformers, the prefix
-    tokens are left out and the patches are laid out as they lie in the image.
+    tokens are left out and the patches are laid out as they lie in the image. The gradient is
+    taken from that layer on only.
 
     Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
     Localization, ICCV 2017, equations 1 and 2.
@@ -37,66 +36,148 @@ class GradCam(Explainer):
     uses_layer: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("grad-cam",)
 
-    def attribute(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+    def attribute(self, model: nn.Module, images: Tensor, target: Score) -> Tensor:
         """Compute the maps.
 
         Args:
             model: The classifier.
             images: (B, C, H, W).
-            target: (B,) the class of each image.
+            target: What is explained.
 
         Returns:
             Maps (B, h, w) of the feature map's size, none negative.
-
-        Raises:
-            UnsupportedModelError: if the target layer gives no feature map, or none that the
-                logits depend on.
         """
         from pytorch_grad_cam import GradCAM
 
-        assert isinstance(model, Classifier)
-        layer = model.target_module()
-        unfold = functools.partial(_channels_first, facts=model.facts, size=images.shape[-2:])
-        cam = GradCAM(model, [layer], reshape_transform=unfold)
-        try:
-            return _raw_maps(cam, layer, images, target)
-        finally:
-            cam.activations_and_grads.release()  # its hooks and the layer hold each other, and so the activations
+        return _by_library(GradCAM, seen(model, images, target, type(self).__name__))
 
 
-# The library's own call scales every map to 0..1 and so loses what its parts still have.
-def _raw_maps(cam: Any, layer: nn.Module | None, images: Tensor, target: Tensor) -> Tensor:
-    record = cam.activations_and_grads
-    score = scores(record(images), target).sum()
-    torch.autograd.grad(score, images, allow_unused=True)
-    if len(record.activations) != 1 or len(record.gradients) != 1:
-        raise UnsupportedModelError(
-            "'model' must run its target layer once on the way to the logits for GradCam, "
-            f"got {len(record.activations)} outputs and {len(record.gradients)} gradients; name another 'target_layer'"
-        )
-    activations, gradients = record.activations[0].numpy(), record.gradients[0].numpy()
-    maps = cam.get_cam_image(images, layer, None, activations, gradients)
-    return torch.from_numpy(np.maximum(maps, 0))
+@final
+@attrs.frozen(kw_only=True)
+class HiresCam(Explainer):
+    """HiResCAM: the feature map times its gradient, summed over the channels.
+
+    Where only pooling and a linear layer follow the feature map, the map sums to the score
+    without the bias: it is where the score comes from. It is signed.
+
+    Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations of
+    convolutional neural networks, 2020.
+    """
+
+    conserves: ClassVar[bool] = True
+    uses_layer: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("grad-cam",)
+
+    def attribute(self, model: nn.Module, images: Tensor, target: Score) -> Tensor:
+        """Compute the maps.
+
+        Args:
+            model: The classifier.
+            images: (B, C, H, W).
+            target: What is explained.
+
+        Returns:
+            Maps (B, h, w) of the feature map's size.
+        """
+        from pytorch_grad_cam import HiResCAM
+
+        return _by_library(HiResCAM, seen(model, images, target, type(self).__name__), signed=True)
 
 
-def _channels_first(output: Any, *, facts: Facts, size: torch.Size) -> Tensor:
-    if not isinstance(output, Tensor) or output.ndim != len(facts.layout):
-        got = f"{output.ndim} axes" if isinstance(output, Tensor) else type(output).__name__
-        raise UnsupportedModelError(
-            f"'model' must have a target layer that gives {facts.layout} maps, got {got} from {facts.target_layer!r}"
-        )
-    if facts.layout == "NHWC":
-        return output.permute(0, 3, 1, 2)
-    return _folded(output[:, facts.prefix_tokens :], size) if facts.layout == "NLC" else output
+@final
+@attrs.frozen(kw_only=True)
+class LayerCam(Explainer):
+    """Layer-CAM: the feature map times its positive gradient, summed over the channels, negative sums cut.
+
+    Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization,
+    IEEE Transactions on Image Processing 30, 2021.
+    """
+
+    uses_layer: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("grad-cam",)
+
+    def attribute(self, model: nn.Module, images: Tensor, target: Score) -> Tensor:
+        """Compute the maps.
+
+        Args:
+            model: The classifier.
+            images: (B, C, H, W).
+            target: What is explained.
+
+        Returns:
+            Maps (B, h, w) of the feature map's size, none negative.
+        """
+        from pytorch_grad_cam import LayerCAM
+
+        return _by_library(LayerCAM, seen(model, images, target, type(self).__name__))
 
 
-# Tokens (B, N, C) laid out as (B, C, h, w), with h : w as in the image.
-def _folded(tokens: Tensor, size: torch.Size) -> Tensor:
-    number = tokens.shape[1]
-    height = round(math.sqrt(number * size[0] / size[1]))
-    if height < 1 or number % height:
-        raise UnsupportedModelError(
-            f"'model' must have tokens that fill a grid of the shape of the image, got {number} tokens for "
-            f"{size[0]} x {size[1]} pixels; use a size that the patches divide"
-        )
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, height, number // height)
+@final
+@attrs.frozen(kw_only=True)
+class GradCamPlusPlus(Explainer):
+    """Grad-CAM++: channels weighted by their positive gradients, each place by how much it adds.
+
+    Chattopadhay et al., Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep
+    Convolutional Networks, WACV 2018, equation 19.
+    """
+
+    uses_layer: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("grad-cam",)
+
+    def attribute(self, model: nn.Module, images: Tensor, target: Score) -> Tensor:
+        """Compute the maps.
+
+        Args:
+            model: The classifier.
+            images: (B, C, H, W).
+            target: What is explained.
+
+        Returns:
+            Maps (B, h, w) of the feature map's size, none negative.
+        """
+        from pytorch_grad_cam import GradCAMPlusPlus
+
+        return _by_library(GradCAMPlusPlus, seen(model, images, target, type(self).__name__))
+
+
+@final
+@attrs.frozen(kw_only=True)
+class EigenCam(Explainer):
+    """Eigen-CAM: the first principal component of the feature map; of no class.
+
+    A component has no sign of its own; here it is the one that goes with the mean of the
+    channels, and what is negative is cut.
+
+    Muhammad and Yeasin, Eigen-CAM: Class Activation Map using Principal Components, IJCNN 2020.
+    """
+
+    uses_layer: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("grad-cam",)
+
+    def attribute(self, model: nn.Module, images: Tensor, target: Score) -> Tensor:
+        """Compute the maps.
+
+        Args:
+            model: The classifier.
+            images: (B, C, H, W).
+            target: What is explained, which makes no difference.
+
+        Returns:
+            Maps (B, h, w) of the feature map's size, none negative.
+        """
+        from pytorch_grad_cam import EigenCAM
+
+        found = seen(model, images, target, type(self).__name__)
+        maps = _by_library(EigenCAM, found, signed=True).to(found.maps.device)
+        strength = found.maps.mean(dim=1)
+        strength = strength - strength.mean(dim=(1, 2), keepdim=True)
+        sign = torch.where((maps * strength).sum(dim=(1, 2), keepdim=True) < 0, -1.0, 1.0)
+        return (maps * sign).clamp(min=0)
+
+
+# The library's own call runs the whole backward pass, fills gradients and scales each map to 0..1; its formulas do not.
+def _by_library(kind: Any, found: Seen, *, signed: bool = False) -> Tensor:
+    cam = kind(nn.PReLU(), [])  # it wants a model with a parameter
+    maps, gradients = (np.ascontiguousarray(part.cpu().numpy()) for part in (found.maps, found.gradients))
+    native = cam.get_cam_image(None, None, None, maps, gradients, False)
+    return torch.from_numpy(native if signed else np.maximum(native, 0))

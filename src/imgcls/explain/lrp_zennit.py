@@ -12,6 +12,7 @@ from imgcls.core import options
 from imgcls.core.errors import UnsupportedModelError
 from imgcls.explain.base import Explainer, scores
 from imgcls.explain.operations import unruled
+from imgcls.explain.targets import Score
 
 __all__ = ["LrpZennit"]
 
@@ -22,7 +23,7 @@ LOW, HIGH = 0.8, 1.25
 _TOLERANCE = 1e-3
 
 _UNKNOWN = "no operation between modules explains it; convolutions without a positive part (depthwise ones) lose some"
-_REMEDY = "use 'grad-cam', or a network that it suits: a ResNet or VGG of torchvision, or 'small-cnn'"
+_REMEDY = "use 'lrp', or a network that it suits: a ResNet or VGG of torchvision, or 'small-cnn'"
 
 
 @final
@@ -54,13 +55,13 @@ class LrpZennit(Explainer):
 
     composite: str = attrs.field(default="epsilon-plus-flat", validator=options.choice("epsilon-plus-flat"))
 
-    def attribute(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+    def attribute(self, model: nn.Module, images: Tensor, target: Score) -> Tensor:
         """Compute the maps.
 
         Args:
             model: The model.
             images: (B, C, H, W).
-            target: (B,) the class of each image.
+            target: What is explained.
 
         Returns:
             Maps (B, H, W), summed over the channels.
@@ -71,10 +72,11 @@ class LrpZennit(Explainer):
         """
         with torch.no_grad():
             logits = model(images)
+            score = scores(logits, target)
         _merge_batch_norms(model)
         with _composite().context(model):
             maps = _relevance(model, images, target, logits)
-            ratio = _ratio(maps, scores(logits, target))
+            ratio = _ratio(maps, score)
             if not LOW <= ratio <= HIGH:
                 raise _refusal(f"a ratio of {ratio:.4g}", ", ".join(unruled(model, images)) or _UNKNOWN)
         return maps
@@ -103,13 +105,13 @@ def _composite() -> Any:
     )
 
 
-def _relevance(model: nn.Module, images: Tensor, target: Tensor, expected: Tensor) -> Tensor:
+def _relevance(model: nn.Module, images: Tensor, target: Score, expected: Tensor) -> Tensor:
     try:
         logits: Tensor = model(images)
         _check_same(logits, expected)
-        column = target[:, None] if logits.shape[1] > 1 else torch.zeros_like(target[:, None])
-        start = torch.zeros_like(logits).scatter(1, column, scores(logits, target)[:, None])
-        (relevance,) = torch.autograd.grad(logits, images, start.detach())
+        leaf = logits.detach().requires_grad_()
+        (weights,) = torch.autograd.grad(scores(leaf, target).sum(), leaf)
+        (relevance,) = torch.autograd.grad(logits, images, weights * leaf.detach())
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, AttributeError) as error:

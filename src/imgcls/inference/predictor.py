@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imgcls.core.errors import ConfigError, nearest
-from imgcls.data import images
 from imgcls.data.spec import ImageSpec
-from imgcls.evaluation.predictions import joined_names, probabilities
+from imgcls.evaluation.calibration import Calibration, load_calibrations
+from imgcls.evaluation.predictions import probabilities
 from imgcls.evaluation.results import load_thresholds
-from imgcls.evaluation.thresholds import Threshold, parse_rule
+from imgcls.evaluation.thresholds import Threshold
+from imgcls.inference.deciding import Decider, predict_files
 from imgcls.inference.saved import SavedModel
 from imgcls.models.base import Backbone, Classifier
 from imgcls.runtime.batches import normalisation, normalise
@@ -43,6 +43,12 @@ def normalised(pixels: NDArray[Any], model: Classifier, spec: ImageSpec) -> Tens
     return normalise(torch.from_numpy(pixels), *normalisation(own))
 
 
+# That of all folds together is for a model that is trained on all of them.
+def _in_order(found: Sequence[Calibration], num_folds: int) -> list[Calibration]:
+    known = {one.model: one for one in found}
+    return [known[str(number)] for number in range(num_folds)] if known else []
+
+
 @final
 @attrs.frozen(kw_only=True, eq=False)
 class Predictor:
@@ -52,11 +58,13 @@ class Predictor:
         saved: The description of the models.
         models: One a fold, in evaluation mode.
         thresholds: Those of the mean over folds.
+        calibrations: One a model, by its number; none where probabilities are as the models give them.
     """
 
     saved: SavedModel
     models: tuple[Classifier, ...]
     thresholds: tuple[Threshold, ...]
+    calibrations: tuple[Calibration, ...] = ()
 
     @classmethod
     def load(cls, folder: Path, *, num_folds: int, backbone: Backbone | None = None) -> Predictor:
@@ -73,7 +81,12 @@ class Predictor:
         saved = SavedModel.load(folder / "model.json")
         thresholds = [t for t in load_thresholds(folder / "thresholds.json") if t.model == "mean"]
         models = [saved.classifier(folder / f"fold_{number}", backbone=backbone) for number in range(num_folds)]
-        return cls(saved=saved, models=tuple(models), thresholds=tuple(thresholds))
+        return cls(
+            saved=saved,
+            models=tuple(models),
+            thresholds=tuple(thresholds),
+            calibrations=tuple(_in_order(load_calibrations(folder / "calibration.json"), num_folds)),
+        )
 
     def predict(
         self, paths: str | Path | Sequence[str | Path], *, threshold: str | float | None = None, batch_size: int = 32
@@ -82,8 +95,8 @@ class Predictor:
 
         Args:
             paths: The files, or one.
-            threshold: The rule of a fitted threshold, or a number; None takes the run's
-                decision rule. Only for two classes, or several labels, each of which has its own.
+            threshold: The rule of a fitted threshold, or a number; None takes the run's decision rule. Several labels,
+                and more than two classes, have one each.
             batch_size: Images at a time.
 
         Returns:
@@ -94,43 +107,57 @@ class Predictor:
             DecodeError: if a file is missing or cannot be read.
             ConfigError: if no such threshold was fitted.
         """
-        import pandas as pd
+        return predict_files(
+            paths,
+            self.probs,
+            image=self.image,
+            decider=self.decider,
+            threshold=threshold,
+            batch_size=batch_size,
+        )
 
-        cuts = self._cuts(threshold)
-        files = [Path(paths)] if isinstance(paths, str | Path) else list(map(Path, paths))
-        parts = [self._probs(files[start : start + batch_size]) for start in range(0, len(files), batch_size)]
-        probs = np.concatenate(parts) if parts else np.empty((0, len(self.saved.classes)))
-        columns = {f"prob_{name}": probs[:, index] for index, name in enumerate(self.saved.classes)}
-        return pd.DataFrame({"path": list(map(str, files)), **columns, "decision": self._decide(probs, cuts)})
+    @property
+    def image(self) -> ImageSpec:
+        """The form of the images that the models take."""
+        return self.saved.image
 
-    def _probs(self, files: Sequence[Path]) -> NDArray[np.float64]:
-        spec = self.saved.image
-        pixels = np.stack([images.read(file, spec) for file in files])
+    @property
+    def decider(self) -> Decider:
+        """What makes decisions of the probabilities."""
+        return Decider(
+            classes=self.saved.classes,
+            positive=self.saved.positive,
+            multilabel=self.saved.multilabel,
+            decision=self.saved.decision,
+            thresholds=self.thresholds,
+        )
+
+    def confidence(self, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Say how sure the decisions of the run's rule are, as `evaluation.rejecting.confidence` does.
+
+        Args:
+            probs: (N, K).
+
+        Returns:
+            (N,) from 0 to 1.
+        """
+        return self.decider.confidence(probs)
+
+    def probs(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
+        """Predict pixels; threads may call it at the same time.
+
+        Args:
+            pixels: (B, H, W, C) in the form of `image`, as `imgcls.data.images.read` gives them.
+
+        Returns:
+            Probabilities (B, K), the mean over folds.
+        """
         with torch.no_grad():
-            logits = [model(normalised(pixels, model, spec)).numpy() for model in self.models]
-        return np.mean([probabilities(values, multilabel=self.saved.multilabel) for values in logits], axis=0)
-
-    # One threshold for two classes, one for each of several labels, None where the most probable class is taken.
-    def _cuts(self, threshold: str | float | None) -> NDArray[np.float64] | None:
-        if self.saved.positive is None and not self.saved.multilabel:
-            if threshold is not None:
-                raise ConfigError(f"'threshold' must be left out for more than two classes, got {threshold!r}")
-            return None
-        rule = parse_rule(self.saved.decision if threshold is None else threshold, name="threshold")
-        names = self.saved.classes if self.saved.multilabel else ("",)
-        if rule.kind == "fixed":
-            return np.full(len(names), rule.value)
-        fitted = {(t.rule, t.class_name): t.value for t in self.thresholds}
-        if any((rule.name, name) not in fitted for name in names):
-            known = {known for known, _ in fitted}
-            raise ConfigError(f"'threshold' must be fitted in the run, got {rule.name!r}; {nearest(rule.name, known)}")
-        return np.array([fitted[rule.name, name] for name in names])
-
-    def _decide(self, probs: NDArray[np.float64], cuts: NDArray[np.float64] | None) -> list[str]:
-        classes = self.saved.classes
-        if cuts is not None and self.saved.multilabel:
-            return list(map(str, joined_names((probs >= cuts).astype(np.int64), classes)))
-        if cuts is None or self.saved.positive is None:
-            return [classes[index] for index in probs.argmax(axis=1)]
-        positive = classes.index(self.saved.positive)
-        return [classes[positive if score >= cuts[0] else 1 - positive] for score in probs[:, positive]]
+            logits = [model(normalised(pixels, model, self.image)).numpy() for model in self.models]
+        several = self.saved.multilabel
+        if self.calibrations:
+            pairs = zip(self.calibrations, logits, strict=True)
+            parts = [calibration.probs(values, multilabel=several) for calibration, values in pairs]
+        else:
+            parts = [probabilities(values, multilabel=several) for values in logits]
+        return np.asarray(np.mean(parts, axis=0))

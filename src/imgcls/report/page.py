@@ -47,6 +47,7 @@ class Content:
         environment: What `environment.json` says.
         config: The configuration as YAML.
         pictures: Files and captions of explained images.
+        notes: Sentences that give cause to doubt the numbers.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Content:
     environment: Mapping[str, Any]
     config: str
     pictures: Sequence[tuple[Path, str]]
+    notes: Sequence[str] = ()
 
 
 def write_page(path: Path, content: Content) -> None:
@@ -107,16 +109,16 @@ def _confusion(content: Content, rule: str) -> str:
 
 
 def _decided_by(content: Content) -> str:
-    several = content.predictions.multilabel
+    several = content.predictions.positive is None
     if content.decision:
         whose = ", each class by a threshold of its own" if several else ""
         return f"the rule {content.decision}{whose}"
-    return "each class from 0.5" if several else "the most probable class"
+    return "each class from 0.5" if content.predictions.multilabel else "the most probable class"
 
 
-# Of several labels only those that decide: there is one for each class, rule and model.
+# Of several classes only those that decide: there is one for each class, rule and model.
 def _shown_thresholds(content: Content) -> list[Threshold]:
-    if not content.predictions.multilabel:
+    if content.predictions.positive is not None:
         return list(content.thresholds)
     return [t for t in content.thresholds if t.rule == content.decision and t.model == "mean"]
 
@@ -142,6 +144,9 @@ def _verdict(content: Content) -> list[str]:
         lines.append(f"Decided by {_decided_by(content)}: {f1}; records with all labels right, {right}.")
         if blind := [t.class_name for t in _shown_thresholds(content) if not t.num_positives]:
             lines.append(f"No validation record has {', '.join(blind)}, so 0.5 decides there.")
+    elif positive is None and content.decision:
+        right, f1 = (_words(content, name, content.decision) for name in ("balanced_accuracy", "f1_macro"))
+        lines.append(f"Decided by {_decided_by(content)}: {right}; {f1}.")
     elif content.decision:
         found, spared = (_words(content, name, content.decision) for name in ("sensitivity", "specificity"))
         lines.append(f"At the threshold of the rule {content.decision} for {positive}: {found}; {spared}.")
@@ -152,6 +157,7 @@ def _verdict(content: Content) -> list[str]:
     lines += _unlike(content)
     if not content.facts["positive_given"] and positive is not None:
         lines.append(f"The positive class {positive} was taken because it is the rarer one.")
+    lines += content.notes
     if skipped := content.facts.get("skipped"):
         counts = ", ".join(f"{count} of {name}" for name, count in skipped.items())
         lines.append(f"Unreadable images were left out of training and judgement: {counts} (skipped.csv).")

@@ -58,6 +58,7 @@ class Plan:
         trials: How many trials it has in all, finished ones included; None goes on until
             the space is exhausted.
         first: The parameters of trial 0, or None.
+        epochs: The epochs of a whole training, for backends that give budgets; None where nobody knows.
 
     Raises:
         ConfigError: if one of these is wrong.
@@ -69,6 +70,7 @@ class Plan:
     seed: int = attrs.field(validator=seed_rule())
     trials: int | None = attrs.field(validator=optional(count()))
     first: dict[str, Any] | None = attrs.field(default=None, converter=plain_params, validator=_baseline)
+    epochs: int | None = attrs.field(default=None, validator=optional(count()))
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -78,14 +80,17 @@ class Study(abc.ABC):
     What was asked and told is on disk before the methods return. A study that is opened
     again asks its unfinished trials again, with the same numbers and parameters. One
     process at a time works on a study; it may ask several trials before it tells them.
+    Where `ask` gives none, there may be more when those that run are told.
 
     A backend writes the hooks `_propose`, `_stops` and `_learn`.
 
     Attributes:
         plan: What the study is to do.
+        first_budget: The epochs that trial 0 may use if it is the user's own; None for all.
     """
 
     plan: Plan
+    first_budget: int | None = None
     _entries: dict[int, Entry] = attrs.field(
         init=False, default=attrs.Factory(lambda study: load(study.plan.folder), takes_self=True)
     )
@@ -102,7 +107,8 @@ class Study(abc.ABC):
         """Take the next trial: first those that an interrupted run left unfinished.
 
         Returns:
-            The trial, or None when the planned number is reached or the space is exhausted.
+            The trial, or None when the planned number is reached or the space is exhausted, at least until those
+            that run are told.
 
         Raises:
             PluginContractError: if the backend proposes what is no trial of the space.
@@ -134,6 +140,7 @@ class Study(abc.ABC):
             raise rejected("step", "be a whole number of at least 0", step)
         if not isinstance(value, int | float | np.number):
             raise rejected("value", "be a number", value)
+        self._entries[trial.number].reports[step] = float(value)
         return bool(self._stops(trial, step=step, value=float(value)))
 
     @final
@@ -151,15 +158,33 @@ class Study(abc.ABC):
         self._check_running(trial)
         if not isinstance(outcome, Outcome):
             raise rejected("outcome", "be an Outcome", outcome)
-        if outcome.state == "complete" and len(outcome.values) != len(self.plan.directions):
+        if outcome.state == "paused" and trial.budget is None:
+            raise rejected("outcome", "be another one where the trial has no budget", outcome)
+        if outcome.valued and len(outcome.values) != len(self.plan.directions):
             rule = f"have one value for each direction {self.plan.directions}"
             raise rejected("outcome", rule, outcome.values)
-        self._keep(Entry(trial=trial, outcome=outcome))
+        self._keep(attrs.evolve(self._entries[trial.number], outcome=outcome))
         self._learn(trial, outcome)
+
+    @final
+    def settle(self, number: int, *, reason: str) -> None:
+        """Say that a paused trial gets no more budget.
+
+        Args:
+            number: The trial.
+            reason: Why.
+        """
+        entry = self._entries[number]
+        assert entry.outcome is not None
+        self._keep(attrs.evolve(entry, outcome=attrs.evolve(entry.outcome, state="pruned", reason=reason)))
 
     @abc.abstractmethod
     def _propose(self, number: int) -> Trial | None:
-        """Make a new trial; its number is given, None says that the space is exhausted."""
+        """Make a new trial; its number is given, None says that the space is exhausted.
+
+        Where trials are paused, it may also give one of them more budget, under its own number, and is asked to
+        when all new ones are made.
+        """
 
     @abc.abstractmethod
     def _stops(self, trial: Trial, *, step: int, value: float) -> bool:
@@ -171,14 +196,15 @@ class Study(abc.ABC):
 
     def _new(self) -> Trial | None:
         number = next(number for number in itertools.count() if number not in self._entries)
-        if not self._within(number):
+        if not self._within(number) and not any(map(_is_paused, self._entries.values())):
             return None
         if number == 0 and self.plan.first is not None:
-            trial: Trial | None = Trial(number=0, params=self.plan.first)
+            trial: Trial | None = Trial(number=0, params=self.plan.first, budget=self.first_budget)
         else:
             trial = self._checked(self._propose(number), number)
         if trial is not None:
-            self._keep(Entry(trial=trial))
+            before = self._entries.get(trial.number)
+            self._keep(Entry(trial=trial, reports={} if before is None else before.reports))
         return trial
 
     def _is_waiting(self, trial: Trial) -> bool:
@@ -191,13 +217,22 @@ class Study(abc.ABC):
         if trial is None:
             return None
         owner = type(self).__name__
-        if not isinstance(trial, Trial) or trial.number != number:
+        if isinstance(trial, Trial) and self._goes_on(trial):
+            return trial
+        if not isinstance(trial, Trial) or trial.number != number or not self._within(number):
             raise PluginContractError(f"{owner} must propose a Trial with the number {number}, got {trial!r}")
         try:
             self.plan.space.check(trial.params)
         except ConfigError as error:
             raise PluginContractError(f"{owner} must propose parameters inside the space; {error}") from error
         return trial
+
+    def _goes_on(self, trial: Trial) -> bool:
+        entry = self._entries.get(trial.number)
+        if entry is None or not _is_paused(entry):
+            return False
+        before = entry.trial.budget or 0
+        return trial.params == entry.trial.params and (trial.budget is None or trial.budget > before)
 
     def _check_running(self, trial: Trial) -> None:
         entry = self._entries.get(trial.number) if isinstance(trial, Trial) else None
@@ -209,6 +244,10 @@ class Study(abc.ABC):
     def _keep(self, entry: Entry) -> None:
         save(self.plan.folder, entry)
         self._entries[entry.trial.number] = entry
+
+
+def _is_paused(entry: Entry) -> bool:
+    return entry.outcome is not None and entry.outcome.state == "paused"
 
 
 class SearchBackend(Plugin):
@@ -227,6 +266,7 @@ class SearchBackend(Plugin):
         seed: int,
         trials: int | None,
         first: Mapping[str, Any] | None = None,
+        epochs: int | None = None,
     ) -> Study:
         """Begin a study, or continue the one that the folder holds.
 
@@ -240,6 +280,7 @@ class SearchBackend(Plugin):
                 None goes on until the space is exhausted. It may change between runs.
             first: The parameters of trial 0, the user's own configuration. Its values may
                 lie outside the space, and paths may be left out.
+            epochs: The epochs of a whole training, for backends that give budgets; the same in every run.
 
         Returns:
             The study.
@@ -249,7 +290,15 @@ class SearchBackend(Plugin):
                 in space, directions, seed, first trial or backend.
             PluginContractError: if the plugin gives no study.
         """
-        plan = Plan(space=space, directions=directions, folder=folder, seed=seed, trials=trials, first=first)
+        plan = Plan(
+            space=space,
+            directions=directions,
+            folder=folder,
+            seed=seed,
+            trials=trials,
+            first=first,
+            epochs=epochs,
+        )
         agree(plan.folder, self._facts(plan))
         study = self._study(plan)
         if not isinstance(study, Study) or study.plan is not plan:

@@ -85,11 +85,17 @@ def save(folder: Path, entry: Entry) -> None:
         entry: The trial; an earlier version of it is replaced.
     """
     outcome = None if entry.outcome is None else attrs.asdict(entry.outcome)
-    if outcome:
-        outcome["values"] = [value if math.isfinite(value) else repr(value) for value in outcome["values"]]
+    for name in ("values", "constraints") if outcome else ():
+        outcome[name] = list(map(_written, outcome[name]))
+    reports = {str(step): _written(value) for step, value in entry.reports.items()}
     path = folder / "trials" / f"{entry.trial.number:06d}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**attrs.asdict(entry.trial), "outcome": outcome})
+    write_json(path, {**attrs.asdict(entry.trial), "outcome": outcome, "reports": reports})
+
+
+# JSON has no NaN and no infinity.
+def _written(value: float) -> float | str:
+    return value if math.isfinite(value) else repr(value)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -99,9 +105,11 @@ def _files(folder: Path) -> list[Path]:
 def _read(path: Path) -> Entry:
     plain = read_json(path)
     try:
-        outcome = plain.pop("outcome")
+        outcome, reports = plain.pop("outcome"), plain.pop("reports")
         if outcome is not None:
-            outcome = Outcome(**{**outcome, "values": [float(value) for value in outcome["values"]]})
-        return Entry(trial=Trial(**plain), outcome=outcome)
+            numbers = {name: [float(value) for value in outcome[name]] for name in ("values", "constraints")}
+            outcome = Outcome(**{**outcome, **numbers})
+        reports = {int(step): float(value) for step, value in reports.items()}
+        return Entry(trial=Trial(**plain), outcome=outcome, reports=reports)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"'path' must name a trial of a study, got {str(path)!r}; it is damaged: {error}") from None

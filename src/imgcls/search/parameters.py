@@ -120,7 +120,19 @@ class Parameter(abc.ABC):
         Returns:
             The value, uniform, or log-uniform in a logarithmic range.
         """
-        return self._draw(rng)
+        return self._at(float(rng.random()))
+
+    @final
+    def at(self, share: float) -> Any:
+        """Give the value below which so much of the range lies.
+
+        Args:
+            share: From 0 to 1.
+
+        Returns:
+            The value; equal parts of 0 to 1 are equally likely values.
+        """
+        return self._at(share)
 
     @abc.abstractmethod
     def _holds(self, value: Any) -> bool: ...
@@ -129,7 +141,7 @@ class Parameter(abc.ABC):
     def _listed(self, points: int | None) -> Sequence[Any] | None: ...
 
     @abc.abstractmethod
-    def _draw(self, rng: np.random.Generator) -> Any: ...
+    def _at(self, share: float) -> Any: ...
 
     @abc.abstractmethod
     def _spec(self) -> dict[str, Any]:
@@ -191,8 +203,8 @@ class Choice(Parameter):
     def _listed(self, points: int | None) -> Sequence[Any]:  # noqa: ARG002
         return self.values
 
-    def _draw(self, rng: np.random.Generator) -> Any:
-        return self.values[rng.integers(len(self.values))]
+    def _at(self, share: float) -> Any:
+        return self.values[_place(share, len(self.values))]
 
     def _spec(self) -> dict[str, Any]:
         return {"choice": list(self.values)}
@@ -234,14 +246,15 @@ class Float(Parameter):
             return None
         return list(dict.fromkeys(self._at(share) for share in np.linspace(0.0, 1.0, points)))
 
-    def _draw(self, rng: np.random.Generator) -> float:
-        return self._at(rng.random())
-
     def _at(self, share: float) -> float:
         return _between(self.low, self.high, float(share), log=self.log)
 
     def _spec(self) -> dict[str, Any]:
         return {"float": [self.low, self.high], **({"log": True} if self.log else {})}
+
+
+def _place(share: float, count: int) -> int:
+    return min(int(share * count), count - 1)
 
 
 # Written so that wide ranges do not overflow and the ends are exact.
@@ -296,10 +309,10 @@ class Int(Parameter):
         some = [round(_between(*ends, float(share), log=True)) for share in np.linspace(0.0, 1.0, points)]
         return list(dict.fromkeys(some))
 
-    def _draw(self, rng: np.random.Generator) -> int:
+    def _at(self, share: float) -> int:
         if not self.log:
-            return self._all[int(rng.integers(len(self._all)))]
-        value = round(_between(self.low - 0.5, self.high + 0.5, rng.random(), log=True))
+            return self._all[_place(share, len(self._all))]
+        value = round(_between(self.low - 0.5, self.high + 0.5, share, log=True))
         return min(max(value, self.low), self.high)
 
     @property
@@ -341,7 +354,7 @@ class Fixed(Parameter):
     def _listed(self, points: int | None) -> Sequence[Any]:  # noqa: ARG002
         return (self.value,)
 
-    def _draw(self, rng: np.random.Generator) -> Any:  # noqa: ARG002
+    def _at(self, share: float) -> Any:  # noqa: ARG002
         return self.value
 
     def _spec(self) -> dict[str, Any]:

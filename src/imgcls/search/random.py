@@ -11,7 +11,7 @@ from imgcls.core.randomness import generator
 from imgcls.search.base import Outcome, Plan, SearchBackend, Study, Trial
 from imgcls.search.plain import canonical
 
-__all__ = ["Random"]
+__all__ = ["Random", "fresh"]
 
 #: Draws for one trial; where all of them are known, the space is (nearly) used up.
 _DRAWS = 100
@@ -39,23 +39,30 @@ class Random(SearchBackend):
 @attrs.define(kw_only=True, eq=False)
 class _RandomStudy(Study):
     def _propose(self, number: int) -> Trial | None:
-        rng = generator(self.plan.seed, "trial", number)
-        used = {canonical(entry.trial.params) for entry in self.entries if entry.trial.number < number}
-        for _ in range(_DRAWS):
-            params = self.plan.space.sample(rng)
-            if canonical(params) not in used:
-                return Trial(number=number, params=params)
-        unused = self._unused(used)
-        return None if unused is None else Trial(number=number, params=unused)
-
-    # The first combination that is left; chance alone might take long to hit it.
-    def _unused(self, used: set[str]) -> dict[str, Any] | None:
-        if self.plan.space.size() is None:
-            return None
-        return next((params for params in self.plan.space.grid() if canonical(params) not in used), None)
+        params = fresh(self, number)
+        return None if params is None else Trial(number=number, params=params)
 
     def _stops(self, trial: Trial, *, step: int, value: float) -> bool:  # noqa: ARG002
         return False
 
     def _learn(self, trial: Trial, outcome: Outcome) -> None:
         pass
+
+
+def fresh(study: Study, number: int) -> dict[str, Any] | None:
+    """Draw parameters that no earlier trial has.
+
+    Args:
+        study: The study.
+        number: The trial.
+
+    Returns:
+        The parameters; None where all of a discrete space are used.
+    """
+    rng = generator(study.plan.seed, "trial", number)
+    used = {canonical(entry.trial.params) for entry in study.entries if entry.trial.number < number}
+    for _ in range(_DRAWS):
+        params = study.plan.space.sample(rng)
+        if canonical(params) not in used:
+            return params
+    return study.plan.space.unused(used)  # chance alone might take long to hit what is left

@@ -23,7 +23,7 @@ from __future__ import annotations
 import graphlib
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import attrs
@@ -168,7 +168,7 @@ class Space(Mapping[str, Parameter]):
         deciding = {path for one in self.values() for path in one.when}
         free = [path for path in self if path not in deciding]  # these need no listing, only their counts
         return sum(
-            math.prod(counts[path] for path in free if self._active(path, params))
+            math.prod(counts[path] for path in free if self.active(path, params))
             for params in self._combinations([path for path in self if path in deciding], {}, points=None)
         )
 
@@ -194,7 +194,7 @@ class Space(Mapping[str, Parameter]):
             yield done
             return
         path, rest = paths[0], paths[1:]
-        if not self._active(path, done):
+        if not self.active(path, done):
             yield from self._combinations(rest, done, points=points)
             return
         for value in self[path].listed(points=points) or ():
@@ -209,11 +209,35 @@ class Space(Mapping[str, Parameter]):
         Returns:
             The parameters by path, the inactive ones left out.
         """
+        return self.at(rng.random(len(self)).tolist())
+
+    def at(self, shares: Sequence[float]) -> dict[str, Any]:
+        """Give the combination at a point of the unit cube.
+
+        Args:
+            shares: From 0 to 1, one for each path.
+
+        Returns:
+            The parameters by path, the inactive ones left out.
+        """
         params: dict[str, Any] = {}
-        for path, one in self.items():
-            if self._active(path, params):
-                params[path] = one.draw(rng)
+        for (path, one), share in zip(self.items(), shares, strict=True):
+            if self.active(path, params):
+                params[path] = one.at(share)
         return params
+
+    def unused(self, used: Collection[str]) -> dict[str, Any] | None:
+        """Find a combination that was not tried.
+
+        Args:
+            used: The canonical texts of those that were.
+
+        Returns:
+            The first one that is left; None where there is none, or the space is continuous.
+        """
+        if self.size() is None:
+            return None
+        return next((params for params in self.grid() if canonical(params) not in used), None)
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Check that parameters are one point of the space.
@@ -226,7 +250,7 @@ class Space(Mapping[str, Parameter]):
         """
         self.check_paths(params)
         for path, one in self.items():
-            active = self._active(path, params)
+            active = self.active(path, params)
             if active and path not in params:
                 raise ConfigError(f"'params.{path}' must be given")
             if not active and path in params:
@@ -248,7 +272,16 @@ class Space(Mapping[str, Parameter]):
             if path not in self:
                 raise ConfigError(f"'params.{path}' must name a parameter of the space; {nearest(str(path), self)}")
 
-    def _active(self, path: str, params: Mapping[str, Any]) -> bool:
+    def active(self, path: str, params: Mapping[str, Any]) -> bool:
+        """Say whether a parameter matters.
+
+        Args:
+            path: The parameter.
+            params: Those before it, by path.
+
+        Returns:
+            Whether its conditions hold.
+        """
         return all(
             other in params and canonical(params[other]) in map(canonical, values)
             for other, values in self[path].when.items()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from imgcls.core.errors import ConfigError, nearest
+from imgcls.core.errors import nearest
 from imgcls.core.options import rejected
 from imgcls.search.trials import DIRECTIONS, Entry
 
-__all__ = ["best", "table"]
+__all__ = ["best", "front", "table"]
 
 
 def table(entries: Iterable[Entry]) -> list[dict[str, Any]]:
@@ -20,9 +20,9 @@ def table(entries: Iterable[Entry]) -> list[dict[str, Any]]:
         entries: The trials, as `Study.entries` has them.
 
     Returns:
-        Rows by number, all with the same keys: `number`, `state` (`complete`, `failed` or
-        `unfinished`), each path of any trial (None where it is not active), `value`
-        (`value_0`, `value_1`, ... in a study with several directions) and `reason`.
+        Rows by number, all with the same keys: `number`, `state` (of `STATES`, or `unfinished`), each path of any
+        trial (None where it is not active), `value` (`value_0`, `value_1`, ... in a study with several directions)
+        and `reason`.
     """
     ordered = sorted(entries, key=lambda entry: entry.trial.number)
     paths = list(dict.fromkeys(path for entry in ordered for path in entry.trial.params))
@@ -51,11 +51,12 @@ def best(entries: Iterable[Entry], *, direction: str) -> Entry | None:
         direction: `maximize` or `minimize`, as the metric has it.
 
     Returns:
-        The complete trial with the best finite value, the earliest of equal ones; None
-        where there is none. A failed trial or a value that is not finite never wins.
+        The complete trial with the best finite value, of several the first one, the earliest of equal trials; None
+        where there is none. A trial that did not come to its end, breaks a limit or has a value that is not finite
+        never wins.
 
     Raises:
-        ConfigError: if the direction is unknown, or a trial has several values.
+        ConfigError: if the direction is unknown.
     """
     if direction not in DIRECTIONS:
         raise rejected("direction", "be 'maximize' or 'minimize'", direction, nearest(str(direction), DIRECTIONS))
@@ -66,11 +67,36 @@ def best(entries: Iterable[Entry], *, direction: str) -> Entry | None:
 
 def _finished(entry: Entry) -> bool:
     outcome = entry.outcome
-    return outcome is not None and outcome.state == "complete" and all(map(math.isfinite, outcome.values))
+    done = outcome is not None and outcome.state == "complete" and outcome.allowed
+    return done and outcome is not None and all(map(math.isfinite, outcome.values))
 
 
 def _value(entry: Entry) -> float:
-    values = entry.outcome.values if entry.outcome else ()
-    if len(values) != 1:
-        raise ConfigError(f"'entries' must have one value each, got {values!r} in trial {entry.trial.number}")
-    return values[0]
+    assert entry.outcome is not None
+    return entry.outcome.values[0]
+
+
+def front(entries: Iterable[Entry], *, directions: Sequence[str]) -> list[Entry]:
+    """Find the trials that no other one beats in every value: the Pareto front.
+
+    Args:
+        entries: The trials, as `Study.entries` has them.
+        directions: Of each value.
+
+    Returns:
+        The trials by number.
+    """
+    signs = [-1.0 if direction == "maximize" else 1.0 for direction in directions]
+    done = [entry for entry in entries if _finished(entry)]
+    losses = [_losses(entry, signs) for entry in done]
+    beaten = [any(_beats(other, own) for other in losses) for own in losses]
+    return [entry for entry, is_beaten in zip(done, beaten, strict=True) if not is_beaten]
+
+
+def _losses(entry: Entry, signs: Sequence[float]) -> list[float]:
+    assert entry.outcome is not None
+    return [sign * value for sign, value in zip(signs, entry.outcome.values, strict=True)]
+
+
+def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one != other and all(mine <= theirs for mine, theirs in zip(one, other, strict=True))

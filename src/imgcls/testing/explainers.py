@@ -16,6 +16,7 @@ from imgcls.core.errors import UnsupportedModelError
 from imgcls.core.plugins import name_of
 from imgcls.explain.base import Attributions, Explainer, explainers
 from imgcls.models.small_cnn import SmallCnn
+from imgcls.models.timm import TimmBackbone
 from imgcls.testing.values import chance_untouched, check_value, require
 
 __all__ = ["check_explainer"]
@@ -49,7 +50,11 @@ def check_explainer(explainer: Explainer) -> None:
             _check_records_apart(explainer, found, model, images)
             _check_targets(explainer, model, images)
             _check_contexts(explainer, found, model, images)
-    require(supported, explainer, "support one of the kit's models: small-cnn and plain convolutional networks")
+    require(
+        supported,
+        explainer,
+        "support one of the kit's models: small-cnn, a plain convolutional network, a small transformer",
+    )
 
 
 def _cases() -> Iterator[tuple[nn.Module, Tensor]]:
@@ -58,10 +63,17 @@ def _cases() -> Iterator[tuple[nn.Module, Tensor]]:
         for outputs in (3, 1):
             yield _small_cnn(channels, outputs), images
         yield _plain(channels), images
+        yield _transformer(channels), images
 
 
 def _small_cnn(channels: int, outputs: int) -> nn.Module:
     return SmallCnn(base=4, depth=2).build(outputs, in_channels=channels, image_size=(_SIZE, _SIZE), seed=1)
+
+
+def _transformer(channels: int) -> nn.Module:
+    size: dict[str, Any] = {"img_size": _SIZE, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    backbone = TimmBackbone(model="test_vit", pretrained=False, options=size)
+    return backbone.build(3, in_channels=channels, image_size=(_SIZE, _SIZE), seed=1)
 
 
 # A module that no backbone made, with the layers of the textbooks.
@@ -137,7 +149,8 @@ def _check_maps(explainer: Explainer, found: Attributions, model: nn.Module, ima
         logits = copy.deepcopy(model).eval()(images)
     require(found.maps.shape == (2, _SIZE, _SIZE), explainer, "give one map (H, W) per image")
     require(found.maps.dtype == np.float32, explainer, "give maps in float32")
-    require(found.valid.any(), explainer, "find something on a model that it supports")
+    classes = (found.valid, *(explainer.explain(model, images, target).valid for target in (0, 1)))
+    require(np.any(classes), explainer, "find something on a model that it supports")
     close = np.allclose(found.logits, logits.numpy(), rtol=1e-4, atol=1e-5)
     require(close, explainer, "explain the logits that the model gives in evaluation mode")
     likely = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)

@@ -46,11 +46,11 @@ def check_search_backend(backend: SearchBackend) -> None:
 
 def _open(backend: SearchBackend, folder: Path, *, first: bool = False) -> Study:
     own = _FIRST if first else None
-    return backend.open(_SPACE, directions="maximize", folder=folder, seed=5, trials=_TRIALS, first=own)
+    return backend.open(_SPACE, directions="maximize", folder=folder, seed=5, trials=_TRIALS, first=own, epochs=9)
 
 
-# Runs what is left of a study, at most `limit` trials; failures and NaN are outcomes like others.
-def _finished(study: Study, *, limit: int = 2 * _TRIALS) -> list[Trial]:
+# Runs what is left of a study, at most `limit` trials, or budgets of trials; failures and NaN are outcomes like others.
+def _finished(study: Study, *, limit: int = 4 * _TRIALS) -> list[Trial]:
     trials: list[Trial] = []
     while len(trials) < limit and (trial := study.ask()) is not None:
         trials.append(trial)
@@ -62,12 +62,15 @@ def _finished(study: Study, *, limit: int = 2 * _TRIALS) -> list[Trial]:
 
 def _outcome(trial: Trial) -> Outcome:
     if trial.number == 1:
-        return Outcome("failed", reason="out of memory")
-    return Outcome("complete", values=math.nan if trial.number == 2 else math.log10(trial.params["lr"]))
+        return Outcome("out_of_memory", reason="of the GPU")
+    return Outcome(
+        "paused" if trial.budget else "complete",
+        values=math.nan if trial.number == 2 else math.log10(trial.params["lr"]),
+    )
 
 
 def _check_trials(backend: SearchBackend, trials: list[Trial]) -> None:
-    numbers = [trial.number for trial in trials]
+    numbers = list(dict.fromkeys(trial.number for trial in trials))
     require(numbers == list(range(_TRIALS)), backend, f"ask trials 0 to {_TRIALS - 1} and no more, got {numbers}")
     for trial in trials:
         _SPACE.check(trial.params)

@@ -1,0 +1,101 @@
+"""The page beside an exported model that says what it is and how it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imgcls.core.folders import write_text
+from imgcls.inference.exported import FORMATS, Description
+
+__all__ = ["write_readme"]
+
+_USE = {
+    "onnx": """```python
+import imgcls
+
+model = imgcls.load_exported(".")  # onnxruntime, without torch
+model.predict(["image.png"])
+```
+
+In any other onnxruntime: `session.run(["probs"], {"pixels": pixels})`.""",
+    "torch-export": """```python
+import torch
+
+model = torch.export.load("model.pt2").module()  # torch alone
+probs, each = model(pixels)
+```
+
+`imgcls.load_exported(".")` reads image files as well.""",
+    "safetensors": """```python
+import imgcls
+
+model = imgcls.load_exported(".")  # needs the distribution that declares the backbone
+model.predict(["image.png"])
+```
+
+`network` in `export.json` says what the weights belong to; the names of each model's weights begin with its number.""",
+}
+
+
+def write_readme(folder: Path, about: Description, card: str | None) -> None:
+    """Write the page, and the model card of the run where there is one.
+
+    Args:
+        folder: The folder of the export.
+        about: What the export says of itself.
+        card: The model card.
+    """
+    parts = [f"# {about.origin.get('name', 'A model')} as {about.format}", _what(about), _USE[about.format]]
+    parts += ["## Input and output", _signature(about), "## Decision", _decision(about), "## Checks", _checks(about)]
+    if card is not None:
+        write_text(folder / "model_card.md", card)
+        parts.append("What the model is for, and its numbers: `model_card.md`.")
+    write_text(folder / "README.md", "\n\n".join(parts) + "\n")
+
+
+def _what(about: Description) -> str:
+    models = "One model" if len(about.folds) == 1 else f"The mean of {len(about.folds)} models, one a fold"
+    return f"{models}, classes {', '.join(f'`{name}`' for name in about.classes)}. The weights are in " + (
+        f"`{FORMATS[about.format]}`" + (", in integers of 8 bits." if about.int8 else ".")
+    )
+
+
+def _signature(about: Description) -> str:
+    spec, (high, wide), count = about.image, about.image.size, len(about.classes)
+    colour = "grey" if spec.channels == 1 else "red, green, blue"
+    calibrated = ", calibrated" if about.calibrations else ""
+    lines = [
+        f"- `pixels`: (B, {high}, {wide}, {spec.channels}), {spec.dtype.name}, {colour}; any B.",
+        "  Normalisation is inside. Files are decoded upright and brought to this size by `imgcls.data.images.read`, which needs no torch:",
+        f"  fit `{spec.fit}`, {spec.interpolation}, with antialiasing when shrinking.",
+        f"- `probs`: (B, {count}), float32, in the order of the classes{calibrated}.",
+        f"- `each`: (B, {len(about.folds)}, {count}), those of each model.",
+    ]
+    return "\n".join(lines)
+
+
+def _decision(about: Description) -> str:
+    if not about.decision:
+        return "Each class from 0.5." if about.multilabel else "The most probable class."
+    cuts = [one for one in about.thresholds if one.rule == about.decision]
+    lines = [f"- {one.class_name or about.positive}: {one.value:.6g}" for one in cuts]
+    return "\n".join([f"The rule `{about.decision}`, fitted on validation records:", "", *lines])
+
+
+def _checks(about: Description) -> str:
+    before = ", before quantisation" if about.int8 else ""
+    lines = [
+        f"- Largest difference to the probabilities of the run on {about.parity['images']} real images{before}: "
+        f"{about.parity['max_difference']:.1e}.",
+        "- `sha256sum --check SHA256SUMS` says whether a file was changed; `imgcls.load_exported` refuses such ones.",
+    ]
+    return "\n".join([*lines, *(_cost(about) if about.int8 else [])])
+
+
+def _cost(about: Description) -> list[str]:
+    cost = about.cost
+    return [
+        f"- Integers of 8 bits changed {cost['changed_decisions']:.2%} of {cost['records']} decisions on records that",
+        f"  the models did not train on, and probabilities by {cost['mean_difference']:.4f} on average,",
+        f"  {cost['max_difference']:.4f} at most. `quantisation.csv` has all metrics before and after, with intervals.",
+    ]

@@ -1,0 +1,262 @@
+"""What an export says of itself, and exported models on new images; an ONNX one runs without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls.core import config, options
+from imgcls.core.dumping import dump_fields
+from imgcls.core.errors import ConfigError, RunError, missing_extra
+from imgcls.core.folders import read_json, write_json
+from imgcls.data.spec import ImageSpec
+from imgcls.evaluation.calibration import Calibration
+from imgcls.evaluation.thresholds import Threshold
+from imgcls.inference.deciding import Decider, predict_files
+from imgcls.inference.sealing import check_sums
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FORMATS", "Description", "ExportedModel", "Runner", "load_exported", "open_exported"]
+
+#: The formats there are, and the file that holds the weights of each.
+FORMATS = {"onnx": "model.onnx", "torch-export": "model.pt2", "safetensors": "model.safetensors"}
+
+#: The file with the description.
+DESCRIPTION = "export.json"
+
+#: Raised when the layout of the folder changes.
+SCHEMA = 1
+
+Floats = NDArray[np.float64]
+
+#: From pixels (B, H, W, C) to the mean probabilities (B, K) and those of each of M models (B, M, K).
+Runner = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
+
+
+def _image(value: Any) -> Any:
+    return config.nested(ImageSpec, value, path="image")
+
+
+def _thresholds(values: Any) -> Any:
+    return config.nested_list(Threshold, values, path="thresholds")
+
+
+def _calibrations(values: Any) -> Any:
+    return config.nested_list(Calibration, values, path="calibrations")
+
+
+@attrs.frozen(kw_only=True)
+class Description:
+    """What an export says of itself.
+
+    Attributes:
+        format: `onnx`, `torch-export` or `safetensors`.
+        classes: The K classes in order.
+        positive: The positive class of two, or None.
+        multilabel: Whether a record may have several labels.
+        decision: The rule that decides; empty takes the most probable class.
+        image: The form of the images that the model takes.
+        thresholds: Those of the exported model or mean of models.
+        calibrations: One a model, none where probabilities are as the models give them. All formats but `safetensors`
+            apply them inside.
+        statistics: Mean and standard deviation of each channel, in units of 0 to 1, of each model.
+        network: Backbone, head and number of logits, from which `safetensors` is built again.
+        folds: The folds whose models these are.
+        int8: Whether the network computes in integers of 8 bits.
+        parity: How far the probabilities were from those of the run, before any quantisation: `max_difference`, on
+            how many `images`.
+        cost: With `int8`, how far probabilities are from those before it, and how many decisions differ.
+        origin: The run: its name, fingerprint of its data, versions.
+    """
+
+    format: str = attrs.field(validator=options.choice(*FORMATS))
+    classes: tuple[str, ...] = attrs.field(converter=options.texts)
+    positive: str | None
+    multilabel: bool
+    decision: str
+    image: ImageSpec = attrs.field(converter=_image)
+    thresholds: tuple[Threshold, ...] = attrs.field(converter=_thresholds)
+    calibrations: tuple[Calibration, ...] = attrs.field(converter=_calibrations)
+    statistics: tuple[Any, ...] = attrs.field(converter=options.texts)
+    network: dict[str, Any]
+    folds: tuple[int, ...] = attrs.field(converter=options.texts)
+    int8: bool = False
+    parity: dict[str, Any] = attrs.field(factory=dict)
+    cost: dict[str, Any] = attrs.field(factory=dict)
+    origin: dict[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def decider(self) -> Decider:
+        """What decides."""
+        return Decider(
+            classes=self.classes,
+            positive=self.positive,
+            multilabel=self.multilabel,
+            decision=self.decision,
+            thresholds=self.thresholds,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the description.
+
+        Args:
+            folder: The folder of the export.
+        """
+        write_json(folder / DESCRIPTION, {"schema": SCHEMA, **dump_fields(self)})
+
+    @classmethod
+    def load(cls, folder: Path) -> Description:
+        """Read a description.
+
+        Args:
+            folder: The folder of the export.
+
+        Returns:
+            The description.
+
+        Raises:
+            RunError: if it is of a newer imgcls.
+        """
+        found = read_json(folder / DESCRIPTION)
+        schema = found.pop("schema")
+        if schema > SCHEMA:
+            raise RunError(f"export {str(folder)!r} must be of schema {SCHEMA} or older, got {schema}; update imgcls")
+        return config.build(cls, found, path=DESCRIPTION)
+
+
+@final
+@attrs.frozen(kw_only=True, eq=False)
+class ExportedModel:
+    """An exported model; threads may share it.
+
+    Attributes:
+        folder: Where it lies.
+        about: What it says of itself.
+        run: The model, from pixels to probabilities.
+    """
+
+    folder: Path
+    about: Description
+    run: Runner
+
+    def predict(
+        self, paths: str | Path | Sequence[str | Path], *, threshold: str | float | None = None, batch_size: int = 32
+    ) -> pd.DataFrame:
+        """Predict image files, as `Run.predict` does.
+
+        Args:
+            paths: The files, or one.
+            threshold: The rule of a fitted threshold, or a number; None takes that of the export.
+            batch_size: Images at a time.
+
+        Returns:
+            A row an image: `path`, `prob_<class>` of each class, `decision`.
+        """
+        return predict_files(
+            paths,
+            self.probs,
+            image=self.about.image,
+            decider=self.decider,
+            threshold=threshold,
+            batch_size=batch_size,
+        )
+
+    @property
+    def decider(self) -> Decider:
+        """What decides."""
+        return self.about.decider
+
+    @property
+    def image(self) -> ImageSpec:
+        """The form of the images that the model takes."""
+        return self.about.image
+
+    def probs(self, pixels: NDArray[Any]) -> Floats:
+        """Predict pixels.
+
+        Args:
+            pixels: (B, H, W, C) in the form of `image`, as `imgcls.data.images.read` gives them.
+
+        Returns:
+            Probabilities (B, K), the mean over models.
+        """
+        return self.run(pixels)[0].astype(np.float64)
+
+
+def load_exported(path: str | Path, *, providers: Sequence[str] | None = None) -> ExportedModel:
+    """Open what `Run.export` wrote.
+
+    Args:
+        path: The folder.
+        providers: Where onnxruntime computes, such as `["CUDAExecutionProvider"]`; None takes the CPU.
+
+    Returns:
+        The model. One in the format `onnx` needs onnxruntime and no torch.
+
+    Raises:
+        RunError: if a file is missing or damaged.
+        ConfigError: if `providers` is given for another format.
+    """
+    folder = Path(path)
+    check_sums(folder)
+    about = Description.load(folder)
+    if providers is not None and about.format != "onnx":
+        raise ConfigError(f"'providers' must be left out for the format {about.format!r}, got {providers!r}")
+    return open_exported(folder, about, providers=providers)
+
+
+def open_exported(folder: Path, about: Description, *, providers: Sequence[str] | None = None) -> ExportedModel:
+    """Open an export without looking at its checksums, such as one that is being made.
+
+    Args:
+        folder: Where its files are.
+        about: Its description.
+        providers: As for `load_exported`.
+
+    Returns:
+        The model.
+    """
+    file = folder / FORMATS[about.format]
+    if about.format == "onnx":
+        return ExportedModel(folder=folder, about=about, run=onnx_runner(file, providers))
+    from imgcls.inference.torch_running import program_runner, weights_runner  # these two need torch
+
+    run = program_runner(file) if about.format == "torch-export" else weights_runner(file, about)
+    return ExportedModel(folder=folder, about=about, run=run)
+
+
+def onnx_runner(file: Path, providers: Sequence[str] | None = None) -> Runner:
+    """Run an ONNX file.
+
+    Args:
+        file: The file.
+        providers: As for `load_exported`.
+
+    Returns:
+        The model.
+
+    Raises:
+        MissingExtraError: if onnxruntime is not installed.
+        ConfigError: if this onnxruntime has no such provider.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise missing_extra("onnxruntime", "onnx") from None
+    wanted, known = list(providers or ["CPUExecutionProvider"]), onnxruntime.get_available_providers()
+    if not set(wanted) <= set(known):
+        raise ConfigError(f"'providers' must be of this onnxruntime, got {wanted!r}; there are {known!r}")
+    session = onnxruntime.InferenceSession(str(file), providers=wanted)
+
+    def run(pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        probs, each = session.run(["probs", "each"], {"pixels": pixels})
+        return probs, each
+
+    return run

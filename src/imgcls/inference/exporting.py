@@ -1,0 +1,176 @@
+"""Write the models of a run for use elsewhere, in one folder, and check that they say the same there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls.core import options
+from imgcls.core.dumping import dump
+from imgcls.core.errors import UnsupportedModelError
+from imgcls.core.folders import reserved, whole
+from imgcls.core.progress import say
+from imgcls.evaluation.predictions import MEAN
+from imgcls.evaluation.thresholds import Threshold
+from imgcls.inference.explaining import Subject
+from imgcls.inference.export_page import write_readme
+from imgcls.inference.exported import FORMATS, Description, ExportedModel, open_exported
+from imgcls.inference.graph import Graph
+from imgcls.inference.graph_files import write_onnx, write_program, write_weights
+from imgcls.inference.predictor import Predictor
+from imgcls.inference.quantising import measured_cost, quantise
+from imgcls.inference.sealing import write_sums
+
+__all__ = ["MAX_DIFFERENCE", "Order", "export", "of_fold", "single"]
+
+#: How far a probability of the exported model may be from that of the run.
+MAX_DIFFERENCE = 1e-4
+
+_WRITERS: Mapping[str, Callable[[Graph, Path, NDArray[Any]], None]] = MappingProxyType(
+    {"onnx": write_onnx, "torch-export": write_program, "safetensors": write_weights}
+)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Order:
+    """What is exported.
+
+    Attributes:
+        predictor: The models.
+        folds: The folds whose models these are.
+        format: As in `FORMATS`.
+        pixels: Real images (N, H, W, C) on which the export is checked.
+        origin: What is told of the run.
+        card: Its model card, where it has one.
+        trials: For 8-bit integers, records that no model trained on, by which they are fitted (the first) and judged;
+            empty leaves the numbers as they are.
+    """
+
+    predictor: Predictor
+    folds: tuple[int, ...] = attrs.field(converter=tuple[int, ...])
+    format: str = attrs.field(validator=options.choice(*FORMATS))
+    pixels: NDArray[Any]
+    origin: Mapping[str, Any]
+    card: str | None = None
+    trials: Sequence[Subject] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.trials and self.format != "onnx":
+            raise options.rejected("int8", f"be left out for the format {self.format!r}", True, "export 'onnx'")
+
+
+def single(predictor: Predictor, fold: int, thresholds: Sequence[Threshold]) -> Predictor:
+    """Take the model of one fold.
+
+    Args:
+        predictor: The models of all folds.
+        fold: Which.
+        thresholds: Those of the run.
+
+    Returns:
+        The predictor with that model, its thresholds and its calibration.
+    """
+    return attrs.evolve(
+        predictor,
+        models=predictor.models[fold : fold + 1],
+        thresholds=tuple(one for one in thresholds if one.model == str(fold)),
+        calibrations=predictor.calibrations[fold : fold + 1],
+    )
+
+
+def of_fold(subject: Subject, fold: int | None, *, limit: int) -> Subject:
+    """Take records that were predicted without having been trained on.
+
+    Args:
+        subject: Records of a split.
+        fold: The fold whose model is asked; None asks each record's own, or the mean.
+        limit: How many at most, evenly spaced.
+
+    Returns:
+        The records.
+    """
+    found = subject.predictions
+    if fold is not None:
+        own = np.flatnonzero(np.isin(found.fold, [fold, MEAN]))
+        subject, found = subject.take(own), found.take(own)
+        asked = attrs.evolve(found, fold=np.full(len(found), fold), repeat=np.zeros(len(found)))
+        subject = attrs.evolve(subject, predictions=asked)
+    return subject.take(np.unique(np.linspace(0, len(found) - 1, min(limit, len(found))).astype(np.int64)))
+
+
+def export(out: Path, order: Order) -> Description:
+    """Write an export, whole or not at all.
+
+    Args:
+        out: A new or empty folder.
+        order: What to export.
+
+    Returns:
+        What it says of itself.
+
+    Raises:
+        UnsupportedModelError: if the network cannot be written in the format, or says something else there.
+    """
+    with reserved(out) as place, whole(place) as folder:
+        folder.mkdir()
+        about = _described(order)
+        graph = Graph(order.predictor.models, about.image, order.predictor.calibrations, multilabel=about.multilabel)
+        _WRITERS[order.format](graph, folder / FORMATS[order.format], order.pixels)
+        about = attrs.evolve(about, parity=_parity(order, open_exported(folder, about)))
+        if order.trials:
+            about = attrs.evolve(about, int8=True, cost=_in_integers(folder, about, order.trials))
+        about.save(folder)
+        write_readme(folder, about, order.card)
+        write_sums(folder)
+    return about
+
+
+def _described(order: Order) -> Description:
+    saved = order.predictor.saved
+    return Description(
+        format=order.format,
+        classes=saved.classes,
+        positive=saved.positive,
+        multilabel=saved.multilabel,
+        decision=saved.decision,
+        image=saved.image,
+        thresholds=order.predictor.thresholds,
+        calibrations=order.predictor.calibrations,
+        statistics=[(list(model.facts.mean), list(model.facts.std)) for model in order.predictor.models],
+        network={"backbone": saved.backbone, "head": dump(saved.head), "num_outputs": saved.num_outputs},
+        folds=order.folds,
+        origin=dict(order.origin),
+    )
+
+
+# One image and many: the size of a batch must not matter.
+def _parity(order: Order, exported: ExportedModel) -> dict[str, Any]:
+    wanted = order.predictor.probs(order.pixels)
+    singles = [exported.probs(order.pixels[at : at + 1]) for at in range(min(3, len(order.pixels)))]
+    found = [exported.probs(order.pixels), *singles]
+    refs = [wanted, *(wanted[at : at + 1] for at in range(len(singles)))]
+    worst = max(float(np.abs(one - ref).max()) for one, ref in zip(found, refs, strict=True))
+    if not worst <= MAX_DIFFERENCE:  # not a number is no agreement
+        steep = any(one.method == "isotonic" for one in order.predictor.calibrations)
+        remedy = "calibrate with 'platt', whose curve has no steps" if steep else "export another format"
+        raise UnsupportedModelError(
+            f"the exported model must give the probabilities of the run within {MAX_DIFFERENCE:g}, got a difference of "
+            f"{worst:.2g} on real images; {remedy}"
+        )
+    return {"max_difference": worst, "images": len(order.pixels)}
+
+
+def _in_integers(folder: Path, about: Description, trials: Sequence[Subject]) -> dict[str, Any]:
+    file = folder / FORMATS["onnx"]
+    before = open_exported(folder, about).run
+    quantise(file, trials[0])
+    table, cost = measured_cost(before, open_exported(folder, about).run, trials, about.folds)
+    table.to_csv(folder / "quantisation.csv", index=False)
+    say(f"int8: {cost['changed_decisions']:.2%} of {cost['records']} decisions changed")
+    return cost

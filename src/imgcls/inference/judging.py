@@ -1,0 +1,207 @@
+"""What a run says of its own predictions: how far to trust them, and where they are wrong."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from numpy.typing import NDArray
+
+from imgcls.core.errors import ConfigError
+from imgcls.core.folders import write_text
+from imgcls.data.dataset import Dataset
+from imgcls.data.folds import Folds
+from imgcls.evaluation.baselines import Known, warnings_of
+from imgcls.evaluation.calibration import Calibration, load_calibrations
+from imgcls.evaluation.conformal import Conformal, fit_conformal
+from imgcls.evaluation.openings import Openings, openings
+from imgcls.evaluation.predictions import Predictions
+from imgcls.evaluation.rejecting import Rejection, RiskCoverage, fit_rejection, risk_coverage
+from imgcls.evaluation.thresholds import Threshold
+from imgcls.inference.comparing import compare_with_baselines, known_of
+from imgcls.inference.saved import SavedModel
+from imgcls.models.base import Backbone
+from imgcls.runtime.embedding import embed
+from imgcls.runtime.sources import open_source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Judging"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Judging(ABC):
+    """What of a `Run` is about the worth of its predictions; its fields are described there."""
+
+    folder: Path
+    facts: dict[str, Any] = attrs.field(repr=False)
+
+    @property
+    @abstractmethod
+    def data(self) -> Dataset:
+        """The set that the run was trained on."""
+
+    @property
+    @abstractmethod
+    def folds(self) -> Folds:
+        """Which records trained, validated and tested in each fold."""
+
+    @property
+    @abstractmethod
+    def model(self) -> SavedModel:
+        """The description of the models."""
+
+    @property
+    @abstractmethod
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """The thresholds of each fold and of the mean of the folds."""
+
+    @property
+    @abstractmethod
+    def given_backbone(self) -> Backbone | None:
+        """The backbone itself, where it was given."""
+
+    @property
+    @abstractmethod
+    def used_for_selection(self) -> bool:
+        """Whether the numbers of the run are of validation records."""
+
+    @abstractmethod
+    def predictions(self, split: str = "test") -> Predictions:
+        """Read what the models said."""
+
+    @abstractmethod
+    def tested(self) -> Dataset:
+        """Find the set that holds the test records."""
+
+    @functools.cached_property
+    def calibrations(self) -> tuple[Calibration, ...]:
+        """How logits become probabilities, for each fold (`model` is its number) and for all of them together ("mean").
+
+        None where the run is not calibrated.
+        """
+        return load_calibrations(self.folder / "calibration.json")
+
+    @functools.cached_property
+    def hard_errors(self) -> pd.DataFrame:
+        """The errors that the models were surest of: idx, error_type, threshold, path, y_true, y_score, y_pred."""
+        return self._table("hard_errors.csv")
+
+    @functools.cached_property
+    def label_errors(self) -> pd.DataFrame:
+        """Labels that are probably wrong, the most doubtful first, as `evaluation.label_errors` finds them."""
+        return self._table("label_errors.csv")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        texts = dict.fromkeys(("path", "y_true", "y_pred", "suggested", "error_type", "split"), str)
+        return pd.read_csv(self.folder / name, dtype=texts, keep_default_na=False, na_values={"threshold": [""]})
+
+    @property
+    def test_openings(self) -> Openings | None:
+        """How often the test records of the run were opened, by all runs of its folder; None without test records."""
+        noted = self.facts.get("test_openings")
+        if noted is None:
+            return None
+        now = openings(self.folder.resolve().parent, noted["fingerprint"])
+        return now if now.count >= noted["count"] else Openings(**noted)  # the run may have been moved
+
+    def baselines(self, *, probe: bool | NDArray[Any] = False) -> pd.DataFrame:
+        """Compare the models with what is reached without them.
+
+        Args:
+            probe: Whether to add a linear model of the features of the backbone as it was before the training, which
+                takes about as long as predicting all records; or these or other features of the records (N, F).
+
+        Returns:
+            A row for each baseline and metric, as `evaluation.baselines` returns them. It is kept in `baselines.csv`,
+            and with the linear model in `baselines_probe.csv`, which the report shows.
+        """
+        import pandas as pd
+
+        asked = not isinstance(probe, bool) or probe
+        path = self.folder / ("baselines_probe.csv" if asked else "baselines.csv")
+        if not path.exists() or not isinstance(probe, bool):
+            write_text(path, self._compared(probe).to_csv(index=False))
+        return pd.read_csv(path)
+
+    def _compared(self, probe: bool | NDArray[Any]) -> pd.DataFrame:
+        tested = None
+        if (other := self.tested()) is not self.data:
+            if not isinstance(probe, bool):
+                raise ConfigError("'probe' must be True or False where the test set is another one, got features")
+            tested = self._known(other, probe)
+        final = self.predictions("val" if self.used_for_selection else "test")
+        known = self._known(self.data, probe)
+        return compare_with_baselines(final, self.folds, known=known, tested=tested, seed=0)
+
+    def _known(self, data: Dataset, probe: bool | NDArray[Any]) -> Known:
+        source = open_source(data, self.model.image, on_bad="skip" if self.facts.get("skipped") else "raise")
+        features = None if isinstance(probe, bool) else probe
+        if probe is True:
+            features = embed(data, backbone=self.given_backbone or self.model.backbone, image=self.model.image)
+        return known_of(data, source, features=features)
+
+    def conformal(self, alpha: float = 0.1, *, method: str = "lac", per_class: bool = False) -> Conformal:
+        """Fit prediction sets: so many classes that the true one is among them as often as promised.
+
+        They are fitted to validation records, each predicted by a model that did not train on it; where these have
+        groups, the promise is for records of new groups. Validation also chose the checkpoints, and the mean of several
+        folds is another model, so the promise is approximate: `coverage` of the test predictions says what became of
+        it.
+
+        Args:
+            alpha: How often the true class may be missing.
+            method: `"lac"`, the smallest sets on average, or `"aps"`, larger ones where the model is unsure.
+            per_class: Whether the promise is to hold for the records of each class.
+
+        Returns:
+            The sets: `sets(probs)`, `names(probs)`, `coverage(predictions)`.
+        """
+        return fit_conformal(self._once(), alpha=alpha, method=method, per_class=per_class)
+
+    def rejection(self, *, risk: float | None = None, coverage: float | None = None) -> Rejection:
+        """Find how sure a decision must be, on validation records.
+
+        Args:
+            risk: The share of wrong decisions that is allowed among those taken.
+            coverage: The share of decisions that are to be taken at least; one of the two is given.
+
+        Returns:
+            When the model abstains; `predict(..., reject=...)` applies it.
+        """
+        return fit_rejection(self._once(), self.thresholds, self.model.decision, risk=risk, coverage=coverage)
+
+    def risk_coverage(self, split: str = "test") -> RiskCoverage:
+        """Compute the risk of the surest decisions, over their share.
+
+        Args:
+            split: `val` or `test`.
+
+        Returns:
+            The curve with intervals, and the area under it.
+        """
+        return risk_coverage(self.predictions(split), self.thresholds, self.model.decision)
+
+    # Each validation record once, as the mean of the folds is asked.
+    def _once(self) -> Predictions:
+        return self.predictions("val").mean_of_repeats()
+
+    def notes(self) -> list[str]:
+        """Say what gives cause to doubt the numbers.
+
+        Returns:
+            Sentences: what baselines reach, and how often the test records were opened.
+        """
+        import pandas as pd
+
+        paths = [self.folder / name for name in ("baselines_probe.csv", "baselines.csv")]
+        found = next((path for path in paths if path.exists()), None)
+        lines = [] if found is None else [f"{line}." for line in warnings_of(pd.read_csv(found))]
+        opened = self.test_openings
+        return lines if opened is None else [*lines, f"{opened}."]

@@ -1,0 +1,56 @@
+"""Start a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imgcls.core.errors import missing_extra
+from imgcls.core.options import rejected
+from imgcls.core.progress import say, warn
+from imgcls.serving.limits import Limits
+from imgcls.serving.served import open_served
+
+__all__ = ["LOCAL", "serve"]
+
+#: Names of this machine for itself.
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+#: Requests at a time, beyond which the server answers 503.
+_AT_A_TIME = 128
+
+
+def serve(
+    path: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    explainer: str = "grad-cam",
+) -> None:
+    """Serve a run or an export until it is interrupted.
+
+    Args:
+        path: Its folder.
+        host: The address it listens at. Others than this machine's own are open to the network, without a password.
+        port: The port.
+        limits: How much it takes at a time.
+        explainer: What draws the maps of a run.
+
+    Raises:
+        MissingExtraError: if the packages of the extra `serve` are not installed.
+        ConfigError: if the port is none.
+    """
+    try:
+        import uvicorn
+
+        from imgcls.serving.app import create_app
+    except ImportError as error:
+        raise missing_extra(str(error.name), "serve") from None
+    if not 0 < port < 2**16:
+        raise rejected("port", "be from 1 to 65535", port)
+    local = host in LOCAL
+    if not local:
+        warn(f"{host} is open to the network: everybody who reaches it may send images and read what the model says")
+    app = create_app(open_served(path, explainer=explainer), limits, hosts=(*LOCAL, "[::1]") if local else ("*",))
+    say(f"Serving {path} at http://{f'[{host}]' if ':' in host else host}:{port}/ (stop with Ctrl+C)")
+    uvicorn.run(app, host=host, port=port, log_level="warning", limit_concurrency=_AT_A_TIME, timeout_keep_alive=15)
