@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import in_turn
+from timing import in_turn  # type: ignore[import-not-found]  # beside this script
 from torch import Tensor, nn
 
 from imgcls import backbones, explainers

@@ -93,6 +93,30 @@ def test_predict_takes_folders_and_writes_a_table(
     assert set(table["decision"]) <= set(imgcls.load_run(run).model.classes)
 
 
+def test_predict_adds_sets_and_says_where_it_abstains(
+    run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("predict", run, folder, "--sets", "0.2", "--out", tmp_path / "p.csv", "--reject")
+    assert call(monkeypatch, *words, "coverage=0.9") == 0
+    assert {"set", "rejected"} <= set(pd.read_csv(tmp_path / "p.csv"))
+    assert call(monkeypatch, *words, "certainty=0.9") == 1
+    assert "'--reject' must be risk=... or coverage=..." in capsys.readouterr().err
+
+
+def test_evaluate_takes_columns_and_other_sets(
+    run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "evaluate", run, "--groups", "label") == 0
+    assert "label=a" in capsys.readouterr().out
+    words = ("evaluate", run, "group=(g[0-9]+)-", "--on", folder, "--aggregation", "mean", "--groups", "group")
+    assert call(monkeypatch, *words, "--out", tmp_path / "new") == 0
+    table = pd.read_csv(tmp_path / "new" / "metrics.csv", keep_default_na=False)
+    assert {"image", "group"} == set(table["level"])
+    assert table["group"].str.startswith("group=g").any()
+    assert call(monkeypatch, "evaluate", run, "--groups", "sites") == 1
+    assert "'groups' must name a column of the predictions, got 'sites'" in capsys.readouterr().err
+
+
 def test_predict_without_images_says_so(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

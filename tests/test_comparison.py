@@ -67,9 +67,9 @@ def test_a_comparison_has_every_run_and_pair(two: dict[str, Run], tmp_path: Path
     assert list(found.table.run.unique()) == ["first", "slow"]
     row = found.table.query("run == 'slow' and metric == 'roc_auc'").iloc[0]
     single = two["slow"].metrics.query("metric == 'roc_auc' and fold in ['0', '1', '2'] and split == 'test'")
-    single = single[(single["class"] == "") & (single.level == "image")].value
+    values = single[(single["class"] == "") & (single.level == "image")].value
     assert row.value == two["slow"].value("roc_auc")[0]
-    assert (row["mean"], row["std"]) == (pytest.approx(single.mean()), pytest.approx(single.std()))
+    assert (row["mean"], row["std"]) == (pytest.approx(values.mean()), pytest.approx(values.std()))
     sides = [run.predictions("test") for run in two.values()]
     expected = [roc_auc_score(side.labels == side.positive_index, side.scores) for side in sides]
     gaps = found.pairs[found.pairs.metric == "roc_auc"].set_index("test").difference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -14,18 +15,84 @@ import pytest
 import torchvision
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
-from imgcls import Dataset
+import imgcls
+from imgcls import Dataset, Trainer
+from imgcls.testing import blobs, write_image_folder
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "docs/quickstart.md", "docs/plugins.md"]
+
+#: Pages whose code stands by itself.
+PAGES = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("quickstart", "plugins", "trackers", "augmentation", "explaining", "faq")),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "howto").glob("*.md")),
+]
+
+#: Pages whose code speaks of a set and a run of the reader; here they are small ones.
+ABOUT_A_RUN = [
+    f"docs/{name}.md"
+    for name in (
+        *("backbones", "balancing", "calibration", "checking", "concepts", "evaluation", "export", "images"),
+        *("splitting", "thresholds", "training"),
+    )
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run_blocks(page, {}, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a set of two classes, a run on it in `runs/b`, and images to predict."""
+    place = tmp_path_factory.mktemp("finished")
+    write_image_folder(place / "xrays", blobs(groups=30, size=16))
+    images = sorted((place / "xrays").rglob("*.png"))
+    for image, name in zip(images[::50], ("a.png", "b.png", "new.png"), strict=True):
+        shutil.copy(image, place / name)
+    _trainer(_study(place), out=place / "runs" / "b").fit()
+    return place
+
+
+def _study(place: Path) -> Dataset:
+    frame = Dataset.from_folder(place / "xrays", group=r"(g\d+)-").frame.rename(columns={"id": "image"})
+    known = frame[["image", "label", "group"]].assign(site=["north", "south"] * 60, sex=["f", "m", "m", "f"] * 30)
+    return Dataset.from_frame(known, root=place / "xrays", image="image", label="label", group="group", positive="b")
+
+
+# What a page calls Trainer, so that a page may write the short call and seconds are enough.
+def _trainer(data: Dataset, **options: Any) -> Trainer:
+    small: dict[str, Any] = {
+        "backbone": {"name": "small-cnn", "base": 8, "depth": 2},
+        "image": {"size": 16, "channels": 1},
+        "splitter": {"name": "stratified-group-kfold", "k": 2},
+        "stages": [{"epochs": 1, "lr": 3e-3}],
+    }
+    return Trainer(data, **{**small, **options})
+
+
+@pytest.mark.parametrize("page", ABOUT_A_RUN)
+def test_code_of_a_page_about_a_run_runs(
+    page: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "work"
+    shutil.copytree(finished, place)
+    data = _study(place)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    run = imgcls.load_run(place / "runs" / "b", root=place / "xrays")
+    given = {name: getattr(imgcls, name) for name in imgcls.__all__}
+    given |= {"imgcls": imgcls, "data": data, "other": data.sample(40, seed=1), "run": run, "my_network": module}
+    _run_blocks(page, given | {"Trainer": _trainer, "trainer": _trainer(data)}, place, monkeypatch)
+
+
+def _run_blocks(page: str, names: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(place)
     module = types.ModuleType("page")  # classes of the page can be pickled, as those of a file can
+    module.__dict__.update(names)
     monkeypatch.setitem(sys.modules, "page", module)
     for block in blocks:
         exec(compile(block, page, "exec"), module.__dict__)

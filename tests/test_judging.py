@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,14 @@ def test_a_rule_on_a_handful_of_records_is_refused_before_the_training(tmp_path:
         assert len(Trainer(few, decision=decision, **options).folds()) == 1
 
 
+def test_a_rule_for_each_of_many_classes_needs_records_of_each(tmp_path: Path) -> None:
+    few = opened(write_image_folder(tmp_path / "few", blobs(size=8, groups=15, per_group=1, classes=3)))
+    options = {**SMALL, "splitter": {"name": "holdout", "val": 0.4, "test": 0.2}}
+    with pytest.raises(SplitError, match=r"at least 5 records of each class .* 'youden', .*; leave 'decision' out"):
+        Trainer(few, decision="youden", out=tmp_path / "run", **options).fit()
+    assert len(Trainer(few, **options).folds()) == 1
+
+
 # Predictions
 
 
@@ -230,6 +239,23 @@ def test_each_configuration_that_opens_a_test_set_is_counted(images: Path, quiet
     assert "opened 2 times by 2 configurations" in other.report().read_text(encoding="utf-8")
     Trainer(opened(images), out=tmp_path / "two", test=0.3, **{**SMALL, "batch_size": 16}).fit()  # opens it again
     assert first.test_openings.count == 2
+
+
+def test_another_set_that_is_judged_is_opened_once_by_each_run(images: Path, run: Run, tmp_path: Path) -> None:
+    copy = load_run(shutil.copytree(run.folder, tmp_path / "copy"))
+    other = opened(images).subset(np.arange(20))
+    found = [copy.evaluate(other, resamples=0).facts["test_openings"] for _ in range(2)]
+    assert [(one["count"], one["configurations"]) for one in found] == [(1, 1), (1, 1)]
+    again = load_run(shutil.copytree(run.folder, tmp_path / "again"))
+    opening = again.evaluate(other, resamples=0).facts["test_openings"]
+    assert (opening["count"], opening["configurations"]) == (2, 1)
+
+
+def test_the_configuration_of_a_judged_set_is_that_of_the_training(run: Run, images: Path) -> None:
+    run.evaluate(opened(images).subset(np.arange(20)), resamples=0)
+    lines = (run.folder.parent / "test_ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len({json.loads(line)["configuration"] for line in lines}) == 1
+    assert len(lines) >= 2
 
 
 def test_a_run_without_test_records_opens_none(images: Path, quiet: None, tmp_path: Path) -> None:

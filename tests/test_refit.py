@@ -70,8 +70,25 @@ def test_its_numbers_are_those_of_the_folds_and_its_report_says_so(run: Run, ref
 
 
 def test_predictions_of_records_that_it_trained_on_are_not_offered(refitted: Run) -> None:
-    with pytest.raises((RunError, FileNotFoundError)):
-        refitted.predictions("val")
+    for ask in (lambda: refitted.predictions("val"), refitted.conformal, lambda: refitted.rejection(risk=0.1)):
+        with pytest.raises(RunError, match="'val' must be asked of the run of the folds, got a refit"):
+            ask()
+
+
+def test_it_takes_sets_and_rejection_of_the_folds(run: Run, refitted: Run, folder: Path) -> None:
+    images = sorted(folder.rglob("*.png"))[:4]
+    table = refitted.predict(images, sets=run.conformal(0.2), reject=run.rejection(coverage=0.9))
+    assert {"set", "rejected"} <= set(table)
+
+
+def test_it_is_evaluated_on_other_records(refitted: Run, folder: Path) -> None:
+    data = Dataset.from_folder(folder, group="(g[0-9]+)-")
+    found = refitted.evaluate(data, aggregation="mean", resamples=20)
+    table = found.table[(found.table["metric"] == "accuracy") & (found.table["threshold"] == "max_f1")]
+    said = refitted.predict([folder / name for name in data.ids])["decision"]
+    right = (said == [data.classes[label] for label in data.labels]).mean()
+    assert table[table["level"] == "image"]["value"].item() == pytest.approx(right)
+    assert refitted.evaluate(resamples=0).facts["split"] == "test"
 
 
 def test_a_fixed_test_set_stays_out(folder: Path, tmp_path: Path) -> None:

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import attrs
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from sklearn.metrics import average_precision_score
 
-from imgcls import Choice, Float, ImageSpec, ImgclsError, Searcher, Stage, Trainer
+from imgcls import Choice, Float, ImageSpec, ImgclsError, Searcher, Space, Stage, Trainer
 from imgcls.core.errors import ConfigError
+from imgcls.evaluation.predictions import Predictions
+from imgcls.searching import trial
+from imgcls.searching.showing import shown
+from imgcls.searching.variants import variant
 from imgcls.testing import blobs
+from imgcls.training.fold import train_fold
 
 
 def trainer(**changes: object) -> Trainer:
@@ -21,8 +28,9 @@ def trainer(**changes: object) -> Trainer:
         "splitter": "holdout",
         "stages": [Stage(epochs=1, lr=1e-2)],
         "precision": "fp32",
+        "decision": 0.5,
     }
-    return Trainer(blobs(), **options | changes)  # type: ignore[arg-type]
+    return Trainer(**{"data": blobs(), **options, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +41,8 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
 
 def test_grid_runs_the_own_trainer_and_every_combination(searcher: Searcher) -> None:
     search = searcher.run()
-    assert len(search.table) == 1 + 4
+    assert len(search.table) == 4  # the own Trainer is one of them
+    assert search.entries[0].trial.params == {"stages.0.lr": 1e-2, "optimizer": "adamw"}
     assert set(search.table["state"]) == {"complete"}
     assert search.best.facts["objective"] == [pytest.approx(search.table["value"].max())]
 
@@ -45,28 +54,29 @@ def test_values_are_those_of_the_kept_checkpoints(searcher: Searcher) -> None:
 
 
 def test_the_same_call_again_repeats_nothing(searcher: Searcher) -> None:
-    before = {path: path.stat().st_mtime_ns for path in searcher.out.glob("trial_*/run.json")}
     searcher.run()
-    assert before == {path: path.stat().st_mtime_ns for path in searcher.out.glob("trial_*/run.json")}
+    before = {path: path.stat().st_mtime_ns for path in searcher.out.glob("trial_*/fold_*/checkpoints/*/*")}
+    searcher.run()
+    assert before
+    assert before == {path: path.stat().st_mtime_ns for path in searcher.out.glob("trial_*/fold_*/checkpoints/*/*")}
 
 
 def test_an_interrupted_study_goes_on(searcher: Searcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    fit = Trainer.fit
 
-    def interrupted(self: Trainer) -> object:
+    def interrupted(*arguments: object, **options: object) -> object:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return fit(self)
+        return train_fold(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Trainer, "fit", interrupted)
+    monkeypatch.setattr(trial, "train_fold", interrupted)
     cut = attrs.evolve(searcher, out=tmp_path)
     with pytest.raises(KeyboardInterrupt):
         cut.run()
     table = cut.run().table
     assert table["value"].tolist() == searcher.run().table["value"].tolist()
-    assert len(calls) == 1 + 5
+    assert len(calls) == 1 + 4
 
 
 def test_best_configuration_is_written_and_has_the_best_parameters(searcher: Searcher) -> None:
@@ -100,7 +110,9 @@ def test_no_completed_trial_is_an_error_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_path_that_leads_nowhere_is_refused_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"'stages\.0\.lrr' must lead to an option of Stage; did you mean 'lr'"):
+    with pytest.raises(
+        ConfigError, match=r"'space\.stages\.0\.lrr' must lead to an option of Stage; did you mean 'lr'"
+    ):
         Searcher(trainer(), space={"stages.0.lrr": Float(1e-4, 1e-2)})
 
 
@@ -136,3 +148,140 @@ def test_the_best_run_knows_its_test_set(tmp_path: Path) -> None:
     own = trainer(test=blobs(seed=5, groups=4, grouped=False))
     run = Searcher(own, space={"stages.0.lr": [1e-2]}, backend="grid", trials=1, out=tmp_path).run().best
     assert len(run.explain("grad-cam", limit=2)) == 2
+
+
+def test_halving_continues_the_better_trials_from_their_checkpoints(tmp_path: Path) -> None:
+    own = trainer(stages=[Stage(epochs=4, lr=1e-2)])
+    space = {"stages.0.lr": Float(1e-4, 1e-1, log=True)}
+    backend = {"name": "halving", "factor": 2, "min_epochs": 1}
+    search = Searcher(own, space=space, backend=backend, trials=4, out=tmp_path).run()
+    assert sorted(search.table["epochs"]) == [1, 1, 2, 4]
+    assert sorted(search.table["state"]) == ["complete", "pruned", "pruned", "pruned"]
+    winner = search.winner
+    assert winner is not None
+    whole = Searcher(own, space=space, trials=4, out=tmp_path / "whole").run()
+    twin = next(entry for entry in whole.entries if entry.trial.params == winner.trial.params)
+    assert twin.outcome is not None
+    assert winner.outcome is not None
+    assert winner.outcome.values == twin.outcome.values  # a pause changes nothing
+    assert search.best.facts["objective"] == list(winner.outcome.values)
+
+
+def test_hopeless_trials_stop_after_a_fold(tmp_path: Path) -> None:
+    own = trainer(
+        data=blobs(groups=12), splitter={"name": "stratified-group-kfold", "k": 3}, stages=[Stage(epochs=3, lr=1e-2)]
+    )
+    space = {"stages.0.lr": [1e-2, 1e-9]}
+    search = Searcher(own, space=space, backend="grid", trials=None, prune="folds", out=tmp_path).run()
+    assert search.table["state"].tolist() == ["complete", "pruned"]
+    assert search.table["folds"].tolist() == [3, 1]
+    assert search.optimism is None  # one trial that came to its end was no choice
+
+
+def test_processes_give_the_same_trials(searcher: Searcher, tmp_path: Path) -> None:
+    with_processes = attrs.evolve(searcher, executor="processes", workers=2, out=tmp_path)
+    pd.testing.assert_frame_equal(
+        with_processes.run().table.drop(columns="seconds"), searcher.run().table.drop(columns="seconds")
+    )
+
+
+def test_the_time_ends_a_search_and_the_next_call_goes_on(searcher: Searcher, tmp_path: Path) -> None:
+    short = attrs.evolve(searcher, timeout=1e-3, out=tmp_path)
+    assert short.run().table.empty
+    assert attrs.evolve(short, timeout=None).run().table["value"].tolist() == searcher.run().table["value"].tolist()
+
+
+def test_cost_of_the_model_counts_and_is_limited(tmp_path: Path) -> None:
+    space = {"backbone.base": [4, 16]}
+    search = Searcher(
+        trainer(),
+        space=space,
+        backend="grid",
+        trials=None,
+        objectives=["parameters"],
+        limits={"parameters": 0.001},
+        out=tmp_path,
+    ).run()
+    assert search.table["value_1"].tolist() == sorted(search.table["value_1"])
+    assert {entry.trial.params["backbone.base"] for entry in search.front} <= {4, 16}
+    winner = search.winner
+    assert winner is None or winner.trial.params["backbone.base"] == 4
+
+
+def test_a_nested_search_judges_its_winner_on_records_that_no_trial_saw(tmp_path: Path) -> None:
+    own = trainer(data=blobs(groups=16), splitter={"name": "holdout", "val": 0.4})
+    space = {"stages.0.lr": [1e-2, 1e-4]}
+    outer = {"name": "stratified-group-kfold", "k": 2}
+    search = Searcher(own, space=space, backend="grid", trials=None, outer=outer, out=tmp_path).run()
+    assert search.estimate is not None
+    assert [row["fold"] for row in search.estimate.rows] == [0, 1]
+    assert search.estimate.low <= search.estimate.value <= search.estimate.high
+    files = [next((tmp_path / f"outer_{fold}").glob("trial_*/predictions_test.npz")) for fold in range(2)]
+    tested = [set(Predictions.load(path).ids) for path in files]
+    assert not tested[0] & tested[1]
+
+
+def test_the_files_of_a_search(searcher: Searcher) -> None:
+    search = searcher.run()
+    summary = pd.read_csv(searcher.out / "hparams_summary.csv")
+    assert {"stages.0.lr", "roc_auc_mean", "roc_auc_std", "loss_mean"} <= set(summary)
+    np.testing.assert_allclose(summary[f"{searcher.monitor}_mean"], search.table["value"])
+    assert Space.from_dict(yaml.safe_load((searcher.out / "space.yaml").read_text(encoding="utf-8"))) == searcher.space
+    assert {path.name for path in (searcher.out / "plots").iterdir()} >= {"history.png", "parallel.png", "slices.png"}
+    assert (searcher.out / "trial_0000" / "config.yaml").exists()
+    assert "4 complete" in shown(searcher.out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 2}, "'workers' must be 1 in one process, got 2; choose executor 'processes'"),
+        ({"objectives": ["latencey"]}, "'objectives' must name some of 'latency', 'parameters'"),
+        ({"limits": {"latency": 0}}, r"'limits\.latency' must be a number above 0, got 0"),
+        ({"limits": {"auc": 1}}, "'limits' must map some of 'latency', 'parameters' to numbers"),
+        ({"prune": {"alpah": 0.1}}, r"'prune\.alpah' must be an option of FoldPruning; did you mean 'alpha'"),
+        ({"backend": "halving", "trials": None}, "'trials' must be a whole number of at least 1 for 'halving'"),
+        ({"backend": "halving"}, "'min_epochs' must be below the 1 epochs of a training"),
+        ({"backend": "radnom"}, "did you mean 'random'"),
+        (
+            {"backend": {"name": "optuna", "pruner": "median"}, "objectives": ["latency"]},
+            "'pruner' must be None where there are several directions",
+        ),
+    ],
+)
+def test_wrong_options_are_refused_before_the_first_trial(options: dict[str, object], message: str) -> None:
+    if "optuna" in str(options):
+        pytest.importorskip("optuna")
+    with pytest.raises((ConfigError, LookupError), match=message):
+        Searcher(trainer(), space={"stages.0.lr": [1e-2, 1e-3]}, **options)  # type: ignore[arg-type]
+
+
+def test_pruning_by_folds_needs_several(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'prune' must be None where there is one fold"):
+        Searcher(trainer(), space={"stages.0.lr": [1e-2]}, prune="folds", out=tmp_path).run()
+
+
+def test_folds_side_by_side_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'trainer\.executor' must be 'local' in a search"):
+        Searcher(trainer(executor="processes", parallel=2), space={"stages.0.lr": [1e-2]})
+
+
+def test_changes_are_checked_together() -> None:
+    own = trainer(batch_size=8, accumulate=4)
+    assert variant(own, {"batch_size": 4, "accumulate": 2}).accumulate == 2
+    with pytest.raises(ConfigError, match="'accumulate' must leave each part two records"):
+        variant(own, {"batch_size": 4})
+
+
+def test_another_direction_is_refused(searcher: Searcher) -> None:
+    searcher.run()
+    with pytest.raises(ConfigError, match=r"'trainer\.monitor' must stay None as in the study"):
+        attrs.evolve(searcher, trainer=trainer(monitor="loss")).run()
+
+
+def test_values_are_those_of_the_stored_predictions(searcher: Searcher) -> None:
+    for entry in searcher.run().entries:
+        found = Predictions.load(searcher.out / f"trial_{entry.trial.number:04d}" / "fold_0" / "predictions_val.npz")
+        assert entry.outcome is not None
+        precision = average_precision_score(found.labels == found.positive_index, found.scores)
+        assert entry.outcome.values[0] == pytest.approx(precision, abs=1e-6)

@@ -309,6 +309,32 @@ def train(
     _finished(run)
 
 
+@app.command()
+def search(
+    config: Annotated[str, typer.Argument(help="A YAML file as for 'train' with 'search', or the word 'show'.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes such as search.trials=50; for 'show' the folder of a search.")
+    ] = None,
+) -> None:
+    """Try variants of what a configuration describes, or show what a search found; an unfinished one goes on.
+
+    Example: imgcls search chest.yaml search.trials=30, then imgcls search show runs/search
+    """
+    from imgcls.core.config import replace
+    from imgcls.core.config_files import read_config
+    from imgcls.searching.showing import shown
+
+    if config == "show":
+        if not overrides or len(overrides) > 1:
+            raise ConfigError(f"'show' must be followed by the folder of a search, got {overrides or []!r}")
+        print(shown(Path(overrides[0])))
+        return
+    changes = dict(map(_change, overrides or ()))
+    searcher = imgcls.Searcher.from_config(replace(read_config(Path(config)), changes))
+    searcher.run()
+    print(shown(searcher.out))
+
+
 # What is to go on must be there; training it anew would surprise.
 def _check_begun(trainer: imgcls.Trainer, *, wanted: bool, finished: bool) -> None:
     folder = None if trainer.out is None else Path(trainer.out)
@@ -322,21 +348,37 @@ def _check_begun(trainer: imgcls.Trainer, *, wanted: bool, finished: bool) -> No
 def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    *,
     out: Annotated[Path | None, typer.Option(help="A CSV file; without it a table is printed.")] = None,
     threshold: Annotated[str | None, typer.Option(help="A fitted rule or a number, for two classes.")] = None,
+    sets: Annotated[
+        float | None, typer.Option(help="Add prediction sets that miss the true class so often, such as 0.1.")
+    ] = None,
+    reject: Annotated[
+        str | None, typer.Option(help="When to abstain: risk=0.02 (of wrong decisions) or coverage=0.9 (at least).")
+    ] = None,
 ) -> None:
     """Predict images with the mean of a run's folds.
 
-    Example: imgcls predict runs/chest new_images/ --out predictions.csv
+    Example: imgcls predict runs/chest new_images/ --sets 0.1 --reject coverage=0.9 --out predictions.csv
     """
     from imgcls.run import load_run
 
-    table = load_run(run).predict(_files(images), threshold=threshold)
+    opened = load_run(run)
+    rejection = None if reject is None else opened.rejection(**_abstention(reject))
+    table = opened.predict(_files(images), threshold=threshold, sets=sets, reject=rejection)
     if out is None:
         print(table.to_string(index=False))
     else:
         table.to_csv(out, index=False)
         print(f"{len(table)} predictions: {out}")
+
+
+def _abstention(text: str) -> dict[str, float]:
+    name, value = _change(text)
+    if name not in {"risk", "coverage"} or isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"'--reject' must be risk=... or coverage=... with a share from 0 to 1, got {text!r}")
+    return {name: value}
 
 
 @app.command()
@@ -443,6 +485,63 @@ def explain(
         masks=masks or None,
     )
     print(f"{len(found)} maps: {opened.folder / 'attributions'}\nReport: {opened.report()}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="The folder of a run; of several runs they are compared.")],
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Look for duplicates across training and test first.")] = False,
+    card: Annotated[bool, typer.Option("--card", help="Write the model card anew as well.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The page of several runs.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the images are now, if they have moved.")] = None,
+) -> None:
+    """Write the page of a run, finished or not, or one that compares several runs on the same records.
+
+    Example: imgcls report runs/chest
+
+    Example: imgcls report runs/resnet runs/convnext --out comparison.html
+    """
+    if len(runs) == 1:
+        if out is not None:
+            raise ConfigError(f"'--out' must come with several runs, got {str(out)!r}; one has its page in its folder")
+        print(f"Report: {_report_of(runs[0], check=check, card=card, root=root).resolve()}")
+        return
+    if check or card or root is not None:
+        raise ConfigError("'--check', '--card' and '--root' must come with one run, got several")
+    print(f"Comparison: {_compared(runs, out or Path('comparison.html')).resolve()}")
+
+
+# What is unfinished or damaged cannot be opened; its page says what is missing and shows the rest.
+def _report_of(folder: Path, *, check: bool, card: bool, root: Path | None) -> Path:
+    from imgcls.core.errors import RunError
+    from imgcls.report.material import Material
+    from imgcls.report.page import write_page
+    from imgcls.run import load_run
+
+    try:
+        run = load_run(folder, root=root)
+    except RunError as error:
+        if check or card or root is not None:
+            raise
+        found = write_page(folder / "report.html", Material.read(folder))
+        print(f"imgcls: {error}\nThe page shows what there is.", file=sys.stderr)
+        return found
+    if card:
+        print(f"Model card: {run.model_card()}")
+    return run.report(check=check)
+
+
+def _compared(folders: list[Path], out: Path) -> Path:
+    from imgcls.comparison import compare_runs
+    from imgcls.report.material import Material
+    from imgcls.report.versus import write_comparison
+
+    short = [folder.resolve().name for folder in folders]
+    names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    found = compare_runs(dict(zip(names, folders, strict=True)))
+    materials = {name: Material.read(folder) for name, folder in zip(names, folders, strict=True)}
+    return write_comparison(out, found.table, found.pairs, materials)
 
 
 # What a path holds is told by the path: a folder, a table, an archive or a configuration.

@@ -75,7 +75,7 @@ def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
         _refuse_unlike(folds, data)
     elif data.positive is not None or trainer.monitored not in _OF_ALL_RECORDS:
         _refuse_blind(folds, data)
-    if data.positive is not None and trainer.rule is not None:
+    if trainer.rule is not None and not data.multilabel:
         _refuse_few(folds, data, trainer.rule)
     return folds
 
@@ -83,12 +83,13 @@ def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
 # A threshold that rests on a handful of records would decide by chance.
 def _refuse_few(folds: Folds, data: Dataset, rule: Rule) -> None:
     validated = np.unique(np.concatenate([fold.val for fold in folds]))
-    counts = np.bincount(data.labels[validated], minlength=2)
+    counts = np.bincount(data.labels[validated], minlength=len(data.classes))
     if rule.kind != "fixed" and not rule.force and counts.min() < MIN_POSITIVES:
+        other = "leave 'decision' out" if data.positive is None else "decide by a number, such as decision=0.5"
         raise SplitError(
             f"all folds together must validate on at least {MIN_POSITIVES} records of each class to fit the threshold "
-            f"of {rule.name!r}, got {counts.min()} of {data.classes[int(counts.argmin())]!r}; decide by a number, such "
-            "as decision=0.5, or by {'name': ..., 'force': True}"
+            f"of {rule.name!r}, got {counts.min()} of {data.classes[int(counts.argmin())]!r}; {other}, or force it by "
+            "{'name': ..., 'force': True}"
         )
 
 

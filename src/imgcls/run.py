@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 import imgcls
 from imgcls.core.config import from_yaml
-from imgcls.core.errors import ConfigError, DataError, RunError, nearest
+from imgcls.core.errors import ConfigError, DataError, ImgclsError, RunError, nearest
 from imgcls.core.folders import read_json, sha256, write_json
 from imgcls.data import images as files
 from imgcls.data.columns import MASK, VIEW
@@ -29,7 +30,7 @@ from imgcls.evaluation.results import load_thresholds, with_repeats
 from imgcls.evaluation.summary import Evaluation, reevaluate
 from imgcls.evaluation.thresholds import Threshold
 from imgcls.explain.base import Attributions, Explainer, explainers
-from imgcls.inference.attribution_folder import explain_run, pictures
+from imgcls.inference.attribution_folder import explain_run
 from imgcls.inference.explaining import Request, Subject
 from imgcls.inference.exporting import Order, export, of_fold, single
 from imgcls.inference.judging import Judging
@@ -37,15 +38,16 @@ from imgcls.inference.predictor import Predictor
 from imgcls.inference.saved import SavedModel
 from imgcls.inference.scoring import score
 from imgcls.models.base import Backbone, Classifier
-from imgcls.report.page import Content, write_page
+from imgcls.report.card import write_card
+from imgcls.report.drawing import Drawing
+from imgcls.report.gallery import draw, drawings
+from imgcls.report.material import Material
+from imgcls.report.page import write_page
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Run", "finish_run", "load_run"]
-
-#: So many explained images keep the page below 10 MB.
-_MAX_PICTURES = 40
 
 #: On so many images of its set an export is checked.
 _CHECKED = 32
@@ -158,6 +160,11 @@ class Run(Judging):
         """
         if split not in {"train", "val", "test"}:
             raise ConfigError(f"'split' must be 'train', 'val' or 'test', got {split!r}")
+        if split == "val" and self._refitted:
+            raise RunError(
+                "'val' must be asked of the run of the folds, got a refit, which trained on these records; sets and "
+                f"rejection of that run may be given to 'predict' here: {self.facts['refit_of']!r}"
+            )
         if split != "test":
             parts = self._trained() if split == "train" else self._validated()
             repeats = read_json(self.folder / "splits.json").get("repeats", [0] * len(parts))
@@ -165,6 +172,10 @@ class Run(Judging):
         if self.used_for_selection:
             raise RunError("'split' must be 'val' for a run without test records, got 'test'")
         return Predictions.load(self.folder / "predictions_test.npz")
+
+    @property
+    def _refitted(self) -> bool:
+        return "refit_of" in self.facts
 
     def _validated(self) -> list[Predictions]:
         whole = self.folder / "predictions_val.npz"
@@ -248,8 +259,10 @@ class Run(Judging):
             raise ConfigError(f"'split' must be left out with another set, got {split!r}")
         wanted = split or ("val" if self.used_for_selection else "test")
         found = self.predictions(wanted) if data is None else self._told_of(data)
-        chosen = {"decision": self.model.decision, "validated": self.predictions("val"), **choices}
-        return reevaluate(found, self.thresholds, groups=groups, **chosen)
+        validated = None if self._refitted or choices.get("aggregation") is None else self.predictions("val")
+        chosen = {"decision": self.model.decision, "validated": validated, **choices}
+        evaluation = reevaluate(found, self.thresholds, groups=groups, **chosen)
+        return evaluation if data is None else self.opened(evaluation, found)
 
     def _told_of(self, data: Dataset) -> Predictions:
         if unknown := set(data.classes) - set(self.model.classes):
@@ -435,7 +448,7 @@ class Run(Judging):
         Raises:
             RunError: if the models did not make the predictions, or images are not at hand.
         """
-        if "refit_of" in self.facts:
+        if self._refitted:
             raise RunError(
                 "'explain' must be asked of the run of the folds, whose models made the predictions, got a refit"
             )
@@ -475,30 +488,73 @@ class Run(Judging):
         """
         return self.model.classifier(self._fold_folders()[fold], backbone=self._backbone)
 
-    def report(self) -> Path:
+    def report(self, *, check: bool = False) -> Path:
         """Write the HTML page of the run, with what was explained so far.
+
+        Args:
+            check: Whether to compare the pixels of all images of the set first, for duplicates across training and
+                test, which takes as long as decoding them.
 
         Returns:
             The file, `report.html` in the run's folder.
         """
-        path = self.folder / "report.html"
-        content = Content(
-            name=self.folder.name,
-            facts=self.facts,
-            metrics=self._of_images,
-            history=self.history,
-            predictions=self.predictions("val" if self.used_for_selection else "test"),
-            thresholds=self.thresholds,
-            decision=self.model.decision,
-            evaluation=read_json(self.folder / "evaluation.json"),
-            balance=read_json(self.folder / "splits.json")["balance"],
-            environment=read_json(self.folder / "environment.json"),
-            config=(self.folder / "config.yaml").read_text(encoding="utf-8"),
-            pictures=pictures(self.folder)[:_MAX_PICTURES],
-            notes=self.notes(),
+        checked = self.data.check(folds=self.folds).problems if check else None
+        opened = self.test_openings
+        return write_page(
+            self.folder / "report.html",
+            Material.read(self.folder),
+            sets=self._at_hand(),
+            notes=[] if opened is None else [str(opened)],
+            checked=checked,
         )
-        write_page(path, content)
-        return path
+
+    # Without its images a report has no pictures of records, and all the rest.
+    def _at_hand(self) -> list[Dataset]:
+        found = []
+        for place in (lambda: self.data, self.tested):
+            with contextlib.suppress(ImgclsError, OSError):
+                found.append(place())
+        return found[:1] if len(found) > 1 and found[0] is found[1] else found
+
+    def model_card(self) -> Path:
+        """Write the model card: Markdown with the front matter of the Hugging Face Hub.
+
+        What the run knows is filled in; what only its author knows is marked `[to be written]`. A run writes its card
+        when it is finished; writing it again replaces the file.
+
+        Returns:
+            The file, `model_card.md` in the run's folder.
+        """
+        return write_card(self.folder / "model_card.md", Material.read(self.folder))
+
+    def figure(self, name: str) -> Drawing:
+        """Draw one figure of what the run reports.
+
+        Args:
+            name: `roc`, `precision_recall`, `reliability`, `confusion`, `scores`, `thresholds`, `risk_coverage`,
+                `forest` or `learning`.
+
+        Returns:
+            The figure: `data` are its numbers, `figure` is the matplotlib figure, `save(path)` writes it.
+
+        Raises:
+            ConfigError: if there is no figure of that name.
+            RunError: if the run has nothing that it could show.
+        """
+        return draw(Material.read(self.folder), name)
+
+    def figures(self, folder: str | Path | None = None) -> list[Path]:
+        """Write all figures that the run has something for, as SVG.
+
+        Args:
+            folder: Where to; None takes `figures` in the run's folder.
+
+        Returns:
+            The files.
+        """
+        where = self.folder / "figures" if folder is None else Path(folder)
+        where.mkdir(parents=True, exist_ok=True)
+        return [one.save(where / f"{one.name}.svg") for one in drawings(Material.read(self.folder))]
 
     def _fold_folders(self) -> list[Path]:
         return [self.folder / f"fold_{number}" for number in range(self.facts["num_folds"])]
@@ -591,6 +647,7 @@ def finish_run(folder: Path, *, root: Path | None, objective: Sequence[float], *
     checksums = {name: sha256(folder / name) for name in files}
     header = {"schema": SCHEMA, "status": "complete", "imgcls": imgcls.__version__}
     write_json(folder / "run.json", {**header, **facts, "checksums": checksums})
+    write_card(folder / "model_card.md", Material.read(folder))
 
 
 # Weights carry a checksum of their own, which is checked when they are loaded.

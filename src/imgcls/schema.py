@@ -97,7 +97,7 @@ def _reader(name: str, first: str) -> Schema:
 def _properties(kind: type, known: dict[str, Schema], *, without: set[str] | None = None) -> dict[str, Schema]:
     hints, told = typing.get_type_hints(kind), _listed(kind, "Attributes")
     return {
-        field.alias: _field(field, hints.get(field.name, Any), known) | _told(told.get(field.alias))
+        str(field.alias): _field(field, hints.get(field.name, Any), known) | _told(told.get(str(field.alias)))
         for field in attrs.fields(kind)
         if field.init and field.alias not in (without or ())
     }
@@ -108,7 +108,7 @@ def _told(text: str | None) -> Schema:
 
 
 def _field(field: attrs.Attribute[Any], hint: Any, known: dict[str, Schema]) -> Schema:
-    found = _SPECIAL.get(field.alias) or _of(hint, known)
+    found = _SPECIAL.get(str(field.alias)) or _of(hint, known)
     if field.alias in _BY_WORD:
         found = {"anyOf": [found, {"type": "string"}]}
     default = field.default
@@ -169,14 +169,15 @@ def _named(kind: type[Named], known: dict[str, Schema]) -> Schema:
     return {"anyOf": [{"enum": [found.name for found in kinds]}, *(_spec(found.name, found, known) for found in kinds)]}
 
 
-def _below(kind: type) -> list[type[Any]]:
-    return [found for child in kind.__subclasses__() for found in (child, *_below(child))]
+def _below(kind: type[Any]) -> list[type[Any]]:
+    children: list[type[Any]] = kind.__subclasses__()
+    return [found for child in children for found in (child, *_below(child))]
 
 
 def _spec(name: str, kind: type, known: dict[str, Schema]) -> Schema:
     properties = {"name": {"const": name}} | _properties(kind, known)
     found: Schema = {"type": "object", "properties": properties, "required": ["name"], "additionalProperties": False}
-    return found | _told(inspect.getdoc(kind).partition("\n")[0] if kind.__doc__ else None)
+    return found | _told((inspect.getdoc(kind) or "").partition("\n")[0] or None)
 
 
 # What stands under "Attributes:" in the docstring of a class, or under "Args:" in that of a function.

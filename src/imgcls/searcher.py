@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import functools
-import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
-import numpy as np
+import torch
 
 from imgcls.core import config, options
-from imgcls.core.errors import ConfigError, ImgclsError, PluginContractError, RunError
-from imgcls.core.folders import hold, read_json, write_json, write_text
+from imgcls.core.dumping import spec_of
+from imgcls.core.errors import ImgclsError
+from imgcls.core.folders import hold
+from imgcls.core.options import rejected
 from imgcls.core.progress import say
-from imgcls.core.randomness import generator
 from imgcls.data.dataset import Dataset
+from imgcls.execution.base import Executor
+from imgcls.execution.local import Local
+from imgcls.execution.processes import Processes
+from imgcls.execution.sending import refuse_unsendable
+from imgcls.preparing import divide, kept_models
 from imgcls.run import Run, load_run
 from imgcls.search.base import SearchBackend, Study, search_backends
 from imgcls.search.space import Space
-from imgcls.search.table import best, table
-from imgcls.search.trials import Entry, Outcome, Trial
+from imgcls.search.table import best, front
+from imgcls.search.trials import Entry
+from imgcls.searching.agreement import agree
+from imgcls.searching.conducting import Conductor, folder_of
+from imgcls.searching.hparams import write_hparams
+from imgcls.searching.nesting import Estimate, estimate, inner_trainers, judged
+from imgcls.searching.objectives import EXTRAS
+from imgcls.searching.optimism import Optimism
+from imgcls.searching.pruning import FoldPruning
+from imgcls.searching.results import optimism_of, rows, write_results
+from imgcls.searching.trial import Shared
+from imgcls.searching.variants import check_paths, own_point, total_epochs, variant
+from imgcls.splitting.base import Splitter, splitters
 from imgcls.trainer import Trainer
 from imgcls.training.monitor import monitor_direction
+from imgcls.training.side_by_side import visible_gpus
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Search", "Searcher"]
-
-#: Options that say what trials are measured on or by; a space that varied them would compare apples and pears.
-_FIXED = frozenset({"data", "test", "splitter", "seed", "monitor", "decision", "out", "callbacks"})
 
 
 def _space(value: Any) -> Space:
@@ -41,16 +58,46 @@ def _backend(spec: Any) -> SearchBackend:
     return search_backends.create(spec)
 
 
+def _splitter(spec: Any) -> Splitter | None:
+    return None if spec is None else splitters.create(spec, path="outer")
+
+
+def _pruning(value: Any) -> Any:
+    return FoldPruning() if value == "folds" else config.nested(FoldPruning, value, path="prune")
+
+
+def _are_extras(_: Any, field: attrs.Attribute[Any], names: Any) -> None:
+    wrong = [name for name in names if name not in EXTRAS] if isinstance(names, tuple) else [names]
+    if wrong or len(set(names)) < len(names):
+        raise rejected(field.name, f"name some of {', '.join(map(repr, EXTRAS))}, each once", list(names))
+
+
+def _are_limits(_: Any, field: attrs.Attribute[Any], limits: Any) -> None:
+    if not isinstance(limits, Mapping) or not set(limits) <= set(EXTRAS):
+        raise rejected(field.name, f"map some of {', '.join(map(repr, EXTRAS))} to numbers", limits)
+    for name, value in limits.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+            raise rejected(f"{field.name}.{name}", "be a number above 0", value)
+
+
+def _are_workers(searcher: Any, field: attrs.Attribute[Any], given: Any) -> None:
+    options.count(1)(searcher, field, given)
+    if searcher.executor == "local" and given > 1:
+        raise rejected(field.name, "be 1 in one process", given, "choose executor 'processes'")
+
+
 @final
 @attrs.frozen(kw_only=True)
 class Searcher:
     """Tries variants of a Trainer and keeps the best.
 
-    Each trial is a run of its own. Its value is the monitored metric of the checkpoint that
+    Each trial is a run in a folder of its own. Its value is the monitored metric of the checkpoint that
     is kept, on validation records, as the mean over folds; the metric says whether more or
-    less is better. All trials have the same folds and share the decoded store. Trial 0 is
-    the Trainer as it is. A trial that fails is recorded with its reason and ends nothing.
-    The same call continues a study that was interrupted.
+    less is better. All trials have the same folds and share decoded images and features of frozen layers. Trial 0 is
+    the Trainer as it is. A trial that fails is recorded with its reason and ends nothing. Test records are predicted
+    but not judged, except by the best trial at the end. The same call continues a study that was interrupted: trials
+    that are done stay done, one that was cut off goes on from its last checkpoint, and new ones are those that
+    would have come anyway (of backends that learn, with one worker).
 
     Attributes:
         trainer: The Trainer to vary.
@@ -58,6 +105,19 @@ class Searcher:
             means a choice.
         backend: Proposes the trials: a name, a spec or a backend.
         trials: The total wanted; None goes on until the space is exhausted.
+        timeout: Seconds after which no trial begins and those that run stop after their epoch; the next call goes on
+            with them.
+        executor: `"local"` runs trials one after the other in this process, `"processes"` in processes of their
+            own, which also survives what kills a trial.
+        workers: How many processes at a time; they share the threads, and of several GPUs each has one.
+        prune: Stops a trial after a fold in which it was hopeless: `"folds"` or a `FoldPruning`; None trains all folds.
+        objectives: What else counts, less of it being better: `"latency"` and `"parameters"` of the model. For
+            backends that can search in several directions.
+        limits: The most that a model may have of these, such as `{"latency": 20}`; one that has more never wins.
+        retries: How often a trial is tried again whose process was killed or had no memory left.
+        outer: A splitter: in each of its folds a search of its own sees the records outside of test, and its best
+            Trainer is judged on test. This says how good the searching is; the best Trainer is then searched with
+            all records.
         seed: The seed of the proposals.
         out: The study's folder.
     """
@@ -66,105 +126,192 @@ class Searcher:
     space: Space = attrs.field(converter=_space)
     backend: SearchBackend = attrs.field(factory=lambda: search_backends.create("random"), converter=_backend)
     trials: int | None = attrs.field(default=20, validator=options.optional(options.count(1)))
+    timeout: float | None = attrs.field(default=None, validator=options.optional(options.number(0, above=True)))
+    executor: str = attrs.field(default="local", validator=options.choice("local", "processes"))
+    workers: int = attrs.field(default=1, validator=_are_workers)
+    prune: FoldPruning | None = attrs.field(
+        default=None, converter=_pruning, validator=options.optional(options.instance(FoldPruning))
+    )
+    objectives: tuple[str, ...] = attrs.field(default=(), converter=options.texts, validator=_are_extras)
+    limits: Mapping[str, float] = attrs.field(factory=dict, validator=_are_limits)
+    retries: int = attrs.field(default=1, validator=options.count(0))
+    outer: Splitter | None = attrs.field(default=None, converter=_splitter)
     seed: int = attrs.field(default=0, validator=options.seed())
     out: Path = attrs.field(default=Path("runs/search"), converter=Path)
 
     def __attrs_post_init__(self) -> None:
-        for path in self.space:
-            if path.split(".")[0] in _FIXED:
-                raise ConfigError(f"'space' must leave {path!r} alone, or trials could not be compared; take it out")
-        # A path that leads nowhere is an error here, not in some trial.
-        config.replace(self.trainer, self.space.sample(generator(self.seed, "paths")))
+        check_paths(self.trainer, self.space, self.seed)
+        if self.trainer.executor != "local":
+            rule = "be 'local' in a search, whose trials train their folds one after the other"
+            remedy = "take Searcher(executor='processes', workers=...)"
+            raise rejected("trainer.executor", rule, self.trainer.executor, remedy)
+        if self.executor == "processes":
+            if self.trainer.callbacks:
+                rule = "be empty where trials run in processes of their own"
+                raise rejected("trainer.callbacks", rule, list(self.trainer.callbacks))
+            refuse_unsendable(self.trainer)
+        with tempfile.TemporaryDirectory() as folder:  # what a backend refuses is said before the first trial
+            self._opened(Path(folder))
+
+    @classmethod
+    def from_config(cls, options: Mapping[str, Any]) -> Searcher:
+        """Make a Searcher from plain values, such as those of a YAML file.
+
+        Args:
+            options: Those of `Trainer.from_config`, and under `search` those of the Searcher.
+
+        Returns:
+            The Searcher.
+
+        Raises:
+            ConfigError: if an option is unknown or wrong; the message has its path.
+        """
+        own = options.get("search")
+        if not isinstance(own, Mapping) or "trainer" in own:
+            raise rejected("search", "hold 'space' and the other options of a Searcher", own)
+        trainer = Trainer.from_config({name: value for name, value in options.items() if name != "search"})
+        return config.build(cls, {"trainer": trainer, **own}, path="search")
 
     @property
     def monitor(self) -> str:
         """The metric that is searched for."""
         return self.trainer.monitored
 
+    @property
+    def direction(self) -> str:
+        """Whether the metric is to `maximize` or to `minimize`."""
+        return f"{monitor_direction(self.monitor)}imize"
+
     def run(self) -> Search:
         """Run the trials that are missing.
 
         Returns:
             The study with all its trials.
-        """
-        with hold(self.out / ".lock", timeout=0):
-            self._agree()
-            study = self.backend.open(
-                self.space,
-                directions=f"{monitor_direction(self.monitor)}imize",
-                folder=self.out / "study",
-                seed=self.seed,
-                trials=self.trials,
-                first={},
-            )
-            while (trial := study.ask()) is not None:
-                outcome = self._try(trial)
-                study.tell(trial, outcome)
-                say(f"Trial {trial.number}: {outcome.state} {_shown(outcome)} {dict(trial.params)}")
-            return self._finish(study)
 
-    # Trials of one study differ in the space alone.
-    def _agree(self) -> None:
-        test = self.trainer.test.fingerprint if isinstance(self.trainer.test, Dataset) else None
-        settings = {key: value for key, value in self.trainer.to_config().items() if key not in {"data", "out"}}
-        facts = {"data": self.trainer.data.fingerprint, "test": test, **settings}
-        path = self.out / "trainer.json"
-        if path.exists() and any((self.out / "study").glob("trials/*")):
-            kept = read_json(path)
-            for key, value in facts.items():
-                if kept.get(key) != value:
-                    what = f"'trainer.{key}' must stay {kept.get(key)!r} as in the study of {str(self.out)!r}"
-                    raise ConfigError(f"{what}, got {value!r}; change it back or use a new folder")
-        write_json(path, facts)
+        Raises:
+            ConfigError: if the folder holds a study that differs in space, data, Trainer or another option that
+                trials depend on; the difference is named.
+        """
+        with hold(self.out / ".lock", timeout=0), kept_models():
+            self._check_folds()
+            agree(self.out, self.trainer, self._settings())
+            until = None if self.timeout is None else time.time() + self.timeout
+            found = None if self.outer is None else self._nested(self.outer, until)
+            study = self._opened(self.out / "study")
+            done = self._conductor(study, until).conduct(self._executor())
+            return self._finished(study, found, done=done)
+
+    # A search inside of each outer fold; None where the time was over before all had a winner.
+    def _nested(self, outer: Splitter, until: float | None) -> Estimate | None:
+        found = []
+        for fold, trainer in enumerate(inner_trainers(self.trainer, outer)):
+            timeout = None if until is None else max(1e-3, until - time.time())
+            say(f"Outer fold {fold + 1}")
+            out = self.out / f"outer_{fold}"
+            inner = attrs.evolve(self, trainer=trainer, outer=None, timeout=timeout, out=out).run()
+            if inner.winner is None or inner.winner.outcome is None:
+                return None
+            trial, val = inner.winner.trial, inner.winner.outcome.values[0]
+            found.append(judged(fold, trial.number, trial.params, val, inner.best))
+        return estimate(found, monitor=self.monitor, seed=self.seed)
+
+    # What is wrong with them would be wrong in every trial.
+    def _check_folds(self) -> None:
+        folds = divide(self.trainer)
+        if self.prune is not None and len(folds) == 1:
+            raise rejected("prune", "be None where there is one fold", self.prune)
+
+    # What trials are compared by.
+    def _settings(self) -> dict[str, Any]:
+        prune = None if self.prune is None else attrs.asdict(self.prune)
+        outer = None if self.outer is None else spec_of(self.outer)
+        return {"objectives": list(self.objectives), "limits": dict(self.limits), "prune": prune, "outer": outer}
+
+    def _opened(self, folder: Path) -> Study:
+        return self.backend.open(
+            self.space,
+            directions=[self.direction, *("minimize" for _ in self.objectives)],
+            folder=folder,
+            seed=self.seed,
+            trials=self.trials,
+            first=own_point(self.trainer, self.space),
+            epochs=total_epochs(self.trainer),
+        )
+
+    def _conductor(self, study: Study, until: float | None) -> Conductor:
+        extras = tuple(dict.fromkeys([*self.objectives, *self.limits]))
+        return Conductor(
+            study=study,
+            shared=Shared(trainer=self._sent(), extras=extras, until=until),
+            monitor=self.monitor,
+            objectives=self.objectives,
+            limits=dict(self.limits),
+            prune=self.prune,
+            retries=self.retries,
+            out=self.out,
+        )
+
+    def _sent(self) -> Trainer:
+        if self.executor == "local" or self.trainer.workers != "auto":
+            return self.trainer
+        return attrs.evolve(self.trainer, workers=self._threads())
+
+    def _threads(self) -> int:
+        return max(1, torch.get_num_threads() // self.workers)
+
+    def _executor(self) -> Executor:
+        if self.executor == "local":
+            return Local()
+        return Processes(
+            parallel=self.workers,
+            scratch=self.out / ".processes",
+            threads=self._threads(),
+            gpus=visible_gpus(self.trainer.device),
+            logs=self.out / "logs",
+            reuse=True,
+        )
 
     def load(self, entry: Entry) -> Run:
-        """Open the run of a trial.
+        """Open the run of a trial; one that is not judged yet is, on its test records too.
 
         Args:
             entry: The trial.
 
         Returns:
             Its run.
+
+        Raises:
+            ImgclsError: if the trial did not come to its end.
         """
-        return self._opened(self._folder(entry.trial))
-
-    def _opened(self, folder: Path) -> Run:
+        folder = folder_of(self.out, entry.trial)
         test = self.trainer.test if isinstance(self.trainer.test, Dataset) else None
-        return load_run(folder, data=self.trainer.data, test=test)
+        if (folder / "run.json").exists():
+            return load_run(folder, data=self.trainer.data, test=test, backbone=None)
+        if entry.outcome is None or entry.outcome.state != "complete":
+            state = "unfinished" if entry.outcome is None else entry.outcome.state
+            raise ImgclsError(f"trial {entry.trial.number} must be complete to be opened as a run, got {state}")
+        return variant(self.trainer, {**entry.trial.params, "out": str(folder)}).fit()
 
-    def _folder(self, trial: Trial) -> Path:
-        return self.out / f"trial_{trial.number:04d}"
-
-    def _try(self, trial: Trial) -> Outcome:
-        if trial.budget is not None:
-            raise PluginContractError("the backend must ask for whole trainings, got a budget; use another one")
-        try:
-            run = self._trained(trial)
-        except Exception as error:  # whatever happens in a trial is its outcome; only a signal ends the study
-            return Outcome("failed", reason=f"{type(error).__name__}: {error}")
-        values = run.facts["objective"]
-        if None in values:
-            return Outcome("failed", reason=f"{self.monitor} is not a number in fold {values.index(None)}")
-        return Outcome("complete", values=float(np.mean(values)))
-
-    def _trained(self, trial: Trial) -> Run:
-        folder = self._folder(trial)
-        try:
-            return self._opened(folder)  # finished, but the study was ended before it was told
-        except RunError:
-            shutil.rmtree(folder, ignore_errors=True)
-        return config.replace(self.trainer, {**trial.params, "out": str(folder)}).fit()
-
-    def _finish(self, study: Study) -> Search:
-        search = Search(searcher=self, entries=tuple(study.entries))
-        write_text(self.out / "trials.csv", search.table.to_csv(index=False))
+    def _finished(self, study: Study, found: Estimate | None, *, done: bool) -> Search:
+        search = Search(searcher=self, entries=tuple(study.entries), estimate=found)
+        if not done:
+            say(f"The time is over; the same call goes on with {self.out}")
         if search.winner is not None:
-            write_text(self.out / "best.yaml", config.to_yaml(search.best_trainer().to_config()))
+            self.load(search.winner)
+        write_results(
+            self.out,
+            search.entries,
+            self.space,
+            monitor=self.monitor,
+            direction=self.direction,
+            optimism=search.optimism,
+            estimate=found,
+            configuration=None if search.winner is None else search.best_trainer().to_config(),
+        )
+        write_hparams(self.out / "tensorboard", search.entries, metric=self.monitor)
+        for line in search.lines():
+            say(line)
         return search
-
-
-def _shown(outcome: Outcome) -> str:
-    return outcome.reason if outcome.state == "failed" else ", ".join(f"{value:.4f}" for value in outcome.values)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -174,22 +321,38 @@ class Search:
     Attributes:
         searcher: What was searched.
         entries: The trials with their outcomes.
+        estimate: What the outer folds say of the winner of such a search; None without them.
     """
 
     searcher: Searcher
     entries: tuple[Entry, ...] = attrs.field(repr=False)
+    estimate: Estimate | None = None
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
-        """A row a trial: number, state, parameters, value and reason."""
+        """A row a trial: number, state, parameters, value, its deviation over folds, epochs, seconds and reason."""
         import pandas as pd
 
-        return pd.DataFrame(table(self.entries))
+        return pd.DataFrame(rows(self.entries))
 
     @functools.cached_property
     def winner(self) -> Entry | None:
-        """The best trial that completed, or None."""
-        return best(self.entries, direction=f"{monitor_direction(self.searcher.monitor)}imize")
+        """The best trial that completed, by the metric, among those that keep the limits, or None."""
+        return best(self.entries, direction=self.searcher.direction)
+
+    @property
+    def front(self) -> list[Entry]:
+        """The trials that no other one beats in the metric and in every objective."""
+        directions = [self.searcher.direction, *("minimize" for _ in self.searcher.objectives)]
+        return front(self.entries, directions=directions)
+
+    @functools.cached_property
+    def optimism(self) -> Optimism | None:
+        """How much the value of the best trial flatters; None where that cannot be estimated."""
+        searcher = self.searcher
+        return optimism_of(
+            self.entries, searcher.out, monitor=searcher.monitor, direction=searcher.direction, seed=searcher.seed
+        )
 
     @property
     def best(self) -> Run:
@@ -206,7 +369,26 @@ class Search:
         Returns:
             A Trainer with its parameters, the folder left open.
         """
-        return config.replace(self.searcher.trainer, {**self._won().trial.params, "out": None})
+        return variant(self.searcher.trainer, {**self._won().trial.params, "out": None})
+
+    def lines(self) -> Sequence[str]:
+        """Say in a few lines what came out.
+
+        Returns:
+            The lines.
+        """
+        found = [f"Trials: {self.searcher.out / 'trials.csv'}"]
+        if self.winner is not None and self.winner.outcome is not None:
+            value = self.winner.outcome.values[0]
+            found.append(f"Best: trial {self.winner.trial.number}, {self.searcher.monitor} {value:.4f} on validation")
+        if self.optimism is not None:
+            found.append(f"That is {self.optimism}")
+        if self.estimate is not None:
+            found.append(f"Nested: {self.estimate}")
+        database = self.searcher.out / "study" / "optuna.db"
+        if database.exists():
+            found.append(f"To look at it: optuna-dashboard sqlite:///{database}")
+        return found
 
     def _won(self) -> Entry:
         if self.winner is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import numpy as np
 import pandas as pd
 import pytest
@@ -69,7 +70,31 @@ def test_groups_may_be_looked_at_one_by_one() -> None:
     table = by_value(study(), "group", HALF, resamples=20)
     assert table.group.nunique() == 40
     assert table[["low", "high"]].isna().all(axis=None)
-    assert value(table, "group=p0", "accuracy").note == "no interval: too few groups (1 groups)"
+    assert value(table, "group=p0", "accuracy").note == "no interval: too few groups (1 group)"
+
+
+@pytest.mark.parametrize("kind", ["two", "many", "labels", "repeats"])
+def test_many_values_have_the_numbers_of_few_without_intervals(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions, thresholds = study(), HALF
+    if kind in {"many", "labels"}:
+        probs = np.random.default_rng(0).dirichlet([1, 1, 1], size=120)
+        labels = np.arange(120) % 3 if kind == "many" else (np.arange(360).reshape(120, 3) % 5 == 0).astype(np.int64)
+        predictions = study(probs=probs, labels=labels, logits=np.log(probs), classes=("a", "b", "c"), positive=None)
+        thresholds = []
+    if kind == "repeats":
+        again = attrs.evolve(predictions, repeat=np.ones(120), probs=predictions.probs[::-1], fold=np.ones(120))
+        predictions = Predictions.concat([attrs.evolve(predictions, fold=np.zeros(120)), again])
+    one_by_one = by_value(predictions, "group", thresholds, resamples=0)
+    monkeypatch.setattr("imgcls.evaluation.breakdown._MANY", 3)
+    at_once = by_value(predictions, "group", thresholds)
+    noted = one_by_one["value"].isna()
+    pd.testing.assert_frame_equal(
+        at_once.drop(columns=["note"]), one_by_one.drop(columns=["note"]), check_dtype=False, rtol=1e-12
+    )
+    assert at_once.note[noted].tolist() == one_by_one.note[noted].tolist()
+    assert set(at_once.note[~noted]) == {"no interval: one of 40 values"}
+    with pytest.raises(ConfigError, match="'method' must be"):
+        by_value(predictions, "group", thresholds, method="guess")
 
 
 def test_the_worst_value_is_named() -> None:
@@ -116,3 +141,12 @@ def test_levels_columns_and_the_worst_stand_in_one_evaluation(tmp_path: Any) -> 
 def test_groups_of_one_image_are_no_level() -> None:
     with pytest.raises(DataError, match="must have groups of several images to be aggregated, got one image in each"):
         reevaluate(study(groups=study().ids), HALF, aggregation="mean", resamples=0)
+
+
+def test_without_validation_groups_a_warning_says_how_groups_are_decided() -> None:
+    for validated in (None, study(groups=None)):
+        found = reevaluate(study(), HALF, validated=validated, aggregation="mean", resamples=0)
+        assert found.facts["warnings"] == [
+            "groups are decided without fitted thresholds, since no validation records with groups are at hand"
+        ]
+        assert set(found.table[found.table.level == "group"].threshold) == {""}

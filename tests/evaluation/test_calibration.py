@@ -191,3 +191,16 @@ def test_reliability_intervals_cover_what_is_true() -> None:
         curve = reliability(overconfident(300, 1, seed=seed, factor=1.0), bins=4, resamples=200)
         held.append((curve.low <= curve.promised) & (curve.promised <= curve.high))
     assert 0.88 < np.mean(held) <= 1
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_no_temperature_makes_a_model_certain_that_was_always_right(outputs: int) -> None:
+    labels = np.arange(40) % max(outputs, 2)
+    logits = np.where(labels == 1, 2.0, -2.0)[:, None] if outputs == 1 else 2.0 * np.eye(outputs)[labels]
+    found = fit_calibration(told(logits, labels), "temperature", model="0")
+    assert found.probs(logits).max(axis=1).mean() == pytest.approx(41 / 42)
+
+
+def test_hopelessly_large_logits_are_held_back_as_far_as_may_be() -> None:
+    found = fit_calibration(told([[1e30], [-1e30], [1e30]], [1, 0, 0]), "temperature", model="0")
+    assert found.temperature == pytest.approx(100)

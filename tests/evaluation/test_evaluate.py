@@ -241,7 +241,7 @@ def test_nan_has_its_reason() -> None:
     cut = [Threshold(rule="0.5", value=0.5, model="0", num_records=1, num_positives=1)]
     assert row(evaluate(never, cut, resamples=20), threshold="0.5", metric="ppv").note == "no record is decided so"
     alone = evaluate(attrs.evolve(study(folds=1), groups=["p"] * 80), resamples=20)
-    assert row(alone, metric="roc_auc").note == "no interval: too few groups (1 groups)"
+    assert row(alone, metric="roc_auc").note == "no interval: too few groups (1 group)"
 
 
 def test_predictive_values_follow_the_stated_prevalence() -> None:
@@ -257,6 +257,20 @@ def test_predictive_values_follow_the_stated_prevalence() -> None:
         evaluate(study(3), prevalence=[0.1])
     with pytest.raises(ConfigError, match="'method' must be 't', 'percentile' or 'bca', got 'magic'"):
         evaluate(study(), method="magic")  # type: ignore[arg-type]
+
+
+def test_the_brier_score_of_two_classes_has_no_end_above_1() -> None:
+    two = study(folds=1).take([0, 1, 2, 3])
+    assert row(evaluate(attrs.evolve(two, groups=None), resamples=50), metric="brier").high <= 1
+
+
+def test_a_prior_that_is_none_is_refused() -> None:
+    for prior in ([0.5, 0.4], [1.0, 0.0], [0.2, 0.3, 0.5]):
+        with pytest.raises(ConfigError, match="'prior' must be 2 shares above 0 that sum to 1, one a class, got"):
+            evaluate(study(), prior=prior)
+    several = attrs.evolve(study(), labels=np.eye(2, dtype=np.int64)[study().labels], positive=None)
+    with pytest.raises(ConfigError, match="'prior' must be left out where records may have several labels"):
+        evaluate(several, prior=[0.5, 0.5])
 
 
 # A fault of another system: outputs that were through a sigmoid already went through it again

@@ -199,3 +199,10 @@ def simulated() -> dict[str, float]:
     spec.loader.exec_module(module)
     shares: dict[str, float] = module.coverage("patients", 150, 200, 200)["t"]
     return shares
+
+
+def test_few_groups_and_a_value_near_its_end_give_the_whole_range_and_no_warning() -> None:
+    values, errors = np.array([0.9999, 1.0, 0.3]), np.array([0.4, 0.4, 0.0])
+    low, high = standard(values, errors, np.array([2, 2, 2]), np.tile([0.0, 1.0], (3, 1)))
+    np.testing.assert_array_equal([low[:2], high[:2]], [[0.0, np.nan], [1.0, np.nan]])
+    assert (low[2], high[2]) == pytest.approx((0.3, 0.3))

@@ -124,6 +124,31 @@ def test_other_folds_say_nothing_of_groups_that_a_fold_has_itself(tmp_path: Path
     assert load_thresholds(tmp_path / "thresholds.json")[0].num_records == 12  # its own, for want of others
 
 
+def test_labels_without_enough_records_are_told(tmp_path: Path) -> None:
+    several = part(0, range(40))
+    marks = np.stack([several.labels, np.arange(40) < 4], axis=1)
+    val = attrs.evolve(several, labels=marks, positive=None)
+    said = concluded(tmp_path, [val], [], folds=planned(0, report="val"))
+    assert said["warnings"][-1].startswith("thresholds of 'yes' are 0.5: fewer than 5 validation records have, or lack")
+    found = load_thresholds(tmp_path / "thresholds.json")
+    assert {t.value for t in found if t.class_name == "yes"} == {0.5}
+    assert all(t.achieved is not None for t in found if t.class_name == "no" and t.rule == "max_f1")
+
+
+def test_folds_that_score_on_different_scales_are_told(tmp_path: Path) -> None:
+    parts = [part(fold, range(20 * fold, 20 * fold + 20), grouped=False) for fold in (0, 1)]
+    sorted_scores = np.sort(parts[0].scores)[np.argsort(np.argsort(parts[0].labels, kind="stable"))]
+
+    def scored(one: Predictions, low: float) -> Predictions:
+        scores = low + 0.4 * sorted_scores
+        return attrs.evolve(one, probs=np.stack([1 - scores, scores], axis=1))
+
+    apart = concluded(tmp_path, [scored(parts[0], 0.0), scored(parts[1], 0.6)], [])
+    alike = concluded(tmp_path, [scored(parts[0], 0.3), scored(parts[1], 0.3)], [])
+    assert any("1.000 on average over the folds and 0.750 pooled" in line for line in apart["warnings"])
+    assert not any("different scales" in line for line in alike["warnings"])
+
+
 # Repeats
 
 

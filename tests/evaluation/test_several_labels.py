@@ -281,3 +281,12 @@ def test_hard_errors_are_those_of_most_labels_then_of_the_greatest_loss() -> Non
     assert found["y_score"].tolist() == pytest.approx(
         [sk.log_loss(label, prob) for label, prob in zip(labels[:3], probs[:3], strict=True)]
     )
+
+
+def test_a_label_too_rare_to_fit_anything_on_is_decided_from_one_half_unless_forced() -> None:
+    found = fit_thresholds(study(), model="0", rules=["max_f1", {"name": "youden", "force": True}], unfitted=["z"])
+    cuts = {(one.rule, one.class_name): (one.value, one.achieved) for one in found}
+    assert cuts["max_f1", "z"] == (0.5, None)
+    usual = fit_thresholds(study(), model="0", rules=["max_f1", "youden"])
+    expected = {(one.rule, one.class_name): (one.value, one.achieved) for one in usual}
+    assert cuts == expected | {("max_f1", "z"): (0.5, None)}

@@ -17,6 +17,7 @@ from imgcls.core.dumping import dump_fields
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.evaluation.decisions import decisions
 from imgcls.evaluation.predictions import Predictions, probabilities
+from imgcls.evaluation.rules import Candidates, choose
 from imgcls.evaluation.thresholds import Threshold, fit_thresholds, parse_rule, values_for
 
 
@@ -253,6 +254,13 @@ def test_one_group_gives_a_threshold_without_uncertainty() -> None:
     assert (found.value, found.low, found.high) == (0.7, None, None)
 
 
+def test_in_a_resample_only_its_own_scores_are_candidates() -> None:
+    labels, scores = np.array([0, 0, 0, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    drawn = np.array([[2, 1, 0, 1, 1, 1]])  # without the record of 0.3
+    found = choose(Candidates.of(scores, labels == 1, drawn.astype(np.float64)), parse_rule("specificity>=0.75"))
+    assert [values.tolist() for values in found] == [[0.4], [0.75]]
+
+
 def test_too_few_positives_are_refused_unless_forced() -> None:
     few = scored([0] * 9 + [1] * 3, np.linspace(0, 1, 12))
     with pytest.raises(DataError, match="at least 5 records of each class to fit thresholds, got 3 of one; name a num"):
@@ -291,6 +299,8 @@ def test_a_spec_and_its_spelling_are_one_rule(spec: Any, name: str) -> None:
         ({"name": "cost", "fn": -1}, "'rule' must have costs above 0"),
         ({"name": "cost", "matrix": [[0, 1]]}, "'rule.matrix' must be"),
         ("cost(fp=1)", "'rule' must be a rule for thresholds"),
+        ({"name": "max_f1", "force": "yes"}, "'rule.force' must be True or False, got 'yes'"),
+        (True, "'rule' must be a rule for thresholds, got True"),
     ],
 )
 def test_a_wrong_spec_is_refused(spec: Any, message: str) -> None:

@@ -12,7 +12,10 @@ from imgcls.models.base import Classifier
 
 @pytest.fixture
 def linear() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    return model
 
 
 def contributions(linear: Any, images: Tensor, target: int) -> Any:

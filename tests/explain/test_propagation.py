@@ -225,6 +225,18 @@ class Unused(nn.Module):
         return y
 
 
+def test_a_batch_norm_behind_a_transposed_convolution_is_not_merged_into_it() -> None:
+    model: Any = nn.Sequential(nn.ConvTranspose2d(3, 3, 2, 2), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 2)).eval()
+    nn.init.uniform_(model[1].weight, 1, 9, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    found = Lrp(composite="epsilon").explain(model, images)
+    leaf = images.requires_grad_()
+    logits = model(leaf)
+    (gradient,) = torch.autograd.grad(logits.amax(dim=1).sum(), leaf)
+    expected = (images * gradient).sum(dim=1).detach().numpy()
+    assert abs(found.maps - expected).max() < 1e-3 * abs(expected).max()
+
+
 def test_functions_that_lose_relevance_are_named() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), Strange(), nn.Linear(4 * 36, 2)).eval().requires_grad_(False)
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -252,7 +264,7 @@ def test_torchs_multi_head_attention_is_opened() -> None:
 
 
 def test_pixels_of_exactly_zero_get_flat_relevance() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    model = nn.Sequential(nn.Conv2d(1, 2, 2, stride=2), nn.Flatten(), nn.Linear(8, 2))
     image = torch.zeros(1, 1, 4, 4)
     image[0, 0, 0, 0] = 1
     found = explainers.create({"name": "lrp", "composite": "epsilon-plus-flat"}).explain(model, image, 0)
@@ -273,17 +285,27 @@ class Inside(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("first", ["flat", "box"])
-def test_relevance_of_the_first_layer_reaches_pixels_before_padding_and_scaling(first: str) -> None:
+@pytest.fixture
+def inner() -> nn.Module:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 2, bias=False))
-    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = explainers.create({"name": "lrp", "composite": {"first": first}}).explain(Inside(model), images, 1)
-    assert found.maps.shape == (2, 8, 8)
-    # At the padding every bound of the box is the value itself, so that only the flat rule puts relevance there.
-    inside = 0.3 if first == "flat" else 0.999
-    assert found.conserved is not None
-    assert (found.conserved > inside).all()
-    assert (found.conserved < 1.001).all()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    return model
+
+
+IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_flat_relevance_reaches_pixels_before_padding_and_scaling(inner: nn.Module) -> None:
+    flat = explainers.create({"name": "lrp", "composite": {"first": "flat"}})
+    found = flat.explain(Inside(inner), IMAGES, 1).maps
+    expected = flat.explain(inner, functional.pad((IMAGES - 0.5) / 0.25, (1, 1, 1, 1)), 1).maps[:, 1:-1, 1:-1]
+    assert abs(found - expected).max() < 1e-5 * abs(expected).max()
+
+
+def test_padding_gets_nothing_in_the_box_since_it_can_be_nothing_else(inner: nn.Module) -> None:
+    box = explainers.create({"name": "lrp", "composite": {"first": "box"}})
+    assert box.explain(Inside(inner), IMAGES, 1).conserved == pytest.approx(1, abs=1e-3)
 
 
 def test_epsilon_is_the_plain_gradient_times_input_where_all_is_linear() -> None:

@@ -14,16 +14,19 @@ import onnx
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from imgcls import Dataset, ExportedModel, Run, Trainer, load_exported, load_run
+from imgcls.cli import main
 from imgcls.core.errors import ConfigError, RunError, UnsupportedModelError
 from imgcls.data.spec import ImageSpec
-from imgcls.evaluation.calibration import Calibration
+from imgcls.evaluation.calibration import METHODS, Calibration
 from imgcls.inference import exporting
 from imgcls.inference.graph import Graph, to_probs
 from imgcls.inference.graph_files import write_onnx, write_program
 from imgcls.inference.predictor import normalised
+from imgcls.inference.sealing import write_sums
 from imgcls.models.base import Classifier, Facts
 from imgcls.testing import blobs, write_image_folder
 
@@ -144,6 +147,10 @@ def test_the_folder_says_what_was_checked(exports: dict[str, Path]) -> None:
     assert "`pixels`: (B, 8, 8, 3), uint8" in text
 
 
+def test_the_model_card_comes_along(run: Run, exports: dict[str, Path]) -> None:
+    assert (exports["onnx"] / "model_card.md").read_bytes() == (run.folder / "model_card.md").read_bytes()
+
+
 def test_the_checksums_are_those_of_sha256sum(exports: dict[str, Path]) -> None:
     done = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=exports["onnx"], check=True)
     assert done.returncode == 0
@@ -173,7 +180,7 @@ def test_an_export_of_a_newer_version_is_refused(exports: dict[str, Path], tmp_p
     about = folder / "export.json"
     about.write_text(about.read_text().replace('"schema": 1', '"schema": 2'))
     (folder / "SHA256SUMS").write_text("")
-    exporting.write_sums(folder)
+    write_sums(folder)
     with pytest.raises(RunError, match="must be of schema 1 or older, got 2; update imgcls"):
         load_exported(folder)
 
@@ -226,6 +233,17 @@ def test_a_run_stays_whole_when_it_is_exported_into_itself(run: Run, files: list
     assert load_run(run.folder).facts == run.facts
 
 
+def test_the_command_line_exports(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(run.folder), "--format", "safetensors", "--fold", "2", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["imgcls", *words])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert "Largest difference on 32 real images: " in capsys.readouterr().out
+    assert load_exported(tmp_path / "out").about.folds == (2,)
+
+
 # Integers of 8 bits
 
 
@@ -243,42 +261,53 @@ def test_convolutions_compute_in_integers_and_the_head_does_not(int8: ExportedMo
     assert int8.about.int8
 
 
+KEYS = ["split", "fold", "class", "threshold", "metric"]
+
+
+def costs(model: ExportedModel) -> pd.DataFrame:
+    table = pd.read_csv(model.folder / "quantisation.csv", dtype=dict.fromkeys(KEYS, str))
+    return table.fillna(dict.fromkeys(KEYS, ""))
+
+
 def test_the_cost_of_integers_is_told_with_intervals(run: Run, int8: ExportedModel) -> None:
-    table = pd.read_csv(int8.folder / "quantisation.csv", keep_default_na=False, na_values={"low_int8": [""]})
+    table = costs(int8)
     assert set(table["split"]) == {"val", "test"}
-    row = table[(table["split"] == "test") & (table["metric"] == "roc_auc") & (table["fold"] == "mean")].iloc[0]
-    assert row["value_before"] == pytest.approx(run.value("roc_auc")[0], abs=1e-3)
-    assert {"low_before", "high_before", "value_int8", "low_int8", "high_int8"} <= set(table.columns)
+    row = table[(table["split"] == "test") & (table["metric"] == "loss") & (table["fold"] == "mean")].iloc[0]
+    assert row["value_before"] == pytest.approx(run.value("loss")[0], abs=1e-5)
+    assert row["low_int8"] < row["value_int8"] < row["high_int8"]
+    assert row["value_int8"] != row["value_before"]
     cost = int8.about.cost
     assert cost["records"] == len(run.predictions("val")) + len(run.predictions("test"))
     assert 0 < cost["max_difference"] < 0.2
+    assert "| test | roc auc | " in (int8.folder / "README.md").read_text()
 
 
 def test_integers_are_judged_by_models_that_did_not_train_on_a_record(run: Run, int8: ExportedModel) -> None:
-    table = pd.read_csv(int8.folder / "quantisation.csv", keep_default_na=False).astype({"value_before": float})
-    wanted = run.metrics[run.metrics["split"] == "val"].astype({"value": float})
-    keys = ["split", "fold", "class", "threshold", "metric"]
-    both = table.merge(wanted, on=keys)
-    both = both[both["metric"].isin(["roc_auc", "average_precision", "accuracy"]) & both["fold"].isin(["0", "1", "2"])]
-    assert len(both) >= 9
-    np.testing.assert_allclose(both["value_before"], both["value"], atol=1e-6)
+    table, val = costs(int8), run.predictions("val")
+    rows = table[(table["split"] == "val") & (table["metric"] == "roc_auc")].set_index("fold")["value_before"]
+    for fold in range(3):
+        own = val.take(val.fold == fold)
+        assert rows[str(fold)] == pytest.approx(roc_auc_score(own.labels, own.logits[:, 1] - own.logits[:, 0]))
 
 
 # The parts of the graph
 
 
-CURVES = {
-    "temperature": lambda count: [(0.7, 0.0)] * count,
-    "platt": lambda count: [(1.3 + k, -0.4 * k) for k in range(count)],
-    "isotonic": lambda count: [(-2.0, -1.0, -1.0 + 1e-9, 3.0, 0.1, 0.3, 0.5, 0.9 - k / 20) for k in range(count)],
-}
+def curves(method: str, count: int) -> list[tuple[float, ...]]:
+    steps = (-2.0, -1.0, -1.0 + 1e-9, 3.0)  # two of them nearer than floats of 32 bits
+    made: dict[str, list[tuple[float, ...]]] = {
+        "temperature": [(0.7 + number, 0.0) for number in range(count)],
+        "platt": [(1.3 + number, -0.4 * number) for number in range(count)],
+        "isotonic": [(*steps, 0.1, 0.3, 0.5, 0.9 - number / 20) for number in range(count)],
+    }
+    return made[method]
 
 
-@pytest.mark.parametrize("method", sorted(CURVES))
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("outputs", "multilabel"), [(1, False), (2, False), (4, False), (3, True)])
 def test_the_last_layer_calibrates_as_the_run_does(method: str, outputs: int, multilabel: bool) -> None:
     count = outputs if outputs > 2 and (method != "temperature" or multilabel) else 1
-    found = Calibration(method=method, model="0", num_records=9, curves=CURVES[method](count), nll=(1.0, 1.0))
+    found = Calibration(method=method, model="0", num_records=9, curves=curves(method, count), nll=(1.0, 1.0))
     logits = np.random.default_rng(0).normal(0, 2, (50, outputs)).astype(np.float32)
     layer = to_probs(found, multilabel=multilabel)
     np.testing.assert_allclose(layer(torch.from_numpy(logits)), found.probs(logits, multilabel=multilabel), atol=1e-6)

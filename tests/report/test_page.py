@@ -2,192 +2,216 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import attrs
 import numpy as np
 import pytest
-from sklearn.metrics import roc_curve
 
-from imgcls import ImageSpec, Run, Stage, Trainer
-from imgcls.evaluation.predictions import Predictions, softmax
-from imgcls.report.figures import _cumulated, confusion_figure, curves_figure
-from imgcls.report.page import Content, _verdict, write_page
-from imgcls.testing import blobs
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = Trainer(
-        blobs(),
-        backbone={"name": "small-cnn", "base": 4, "depth": 2},
-        image=ImageSpec(size=16, channels=1),
-        splitter={"name": "stratified-group-kfold", "k": 2},
-        stages=[Stage(epochs=2, lr=1e-2)],
-        precision="fp32",
-        out=str(tmp_path_factory.mktemp("report") / "run"),
-    ).fit()
-    run.explain("grad-cam", limit=2)
-    return run
+from imgcls import Run
+from imgcls.core.errors import RunError
+from imgcls.report.material import Material
+from imgcls.report.page import write_page
+from imgcls.report.words import cautions, verdict
 
 
-@pytest.fixture(scope="module")
-def content(run: Run) -> Content:
-    found: list[Content] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("imgcls.run.write_page", lambda _, value: found.append(value))
-        run.report()
-    return found[0]
+class Reader(HTMLParser):
+    """Gathers what accessibility depends on."""
 
+    void = frozenset({"meta", "img", "br", "link", "hr", "path", "use", "input"})
 
-@pytest.fixture(scope="module")
-def page(run: Run) -> str:
-    return run.report().read_text(encoding="utf-8")
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.headings: list[int] = []
+        self.images: list[str | None] = []
+        self.labelled: set[str | None] = set()
+        self.inputs: list[str | None] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        self.ids += [str(told["id"])] if "id" in told else []
+        self.headings += [int(tag[1])] if re.fullmatch("h[1-6]", tag) else []
+        self.images += [told.get("alt")] if tag == "img" else []
+        self.images += [told.get("aria-label")] if tag == "svg" else []
+        self.labelled |= {told.get("for")} if tag == "label" else set()
+        self.inputs += [told.get("id")] if tag == "input" else []
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.void:
+            assert self.open.pop() == tag
 
 
 def test_page_makes_no_request_to_others(page: str) -> None:
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sources
     assert all(source.startswith(("data:", "#")) for source in sources)
-    assert "@import" not in page
+    assert "default-src 'none'" in page
+    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    assert not re.search(r"@import|url\((?!#)|fetch\(|https?://", without_names)
+    assert len(page) < 10e6
+
+
+def test_page_can_be_read_by_all(page: str) -> None:
+    found = Reader(page)
+    assert not found.open
+    assert len(found.ids) == len(set(found.ids))
+    assert found.headings[0] == 1
+    assert found.headings.count(1) == 1
+    assert max(np.diff(found.headings)) <= 1  # no level is left out
+    assert all(found.images)
+    assert set(found.inputs) <= found.labelled
+    assert set(re.findall(r'href="#([\w-]+)"', page)) <= set(found.ids)
 
 
 def test_page_says_the_numbers_of_the_run(page: str, run: Run) -> None:
-    value, low, high = run.value("roc_auc", split="val")
-    assert all(f'<td class="n">{number:.3f}</td>' in page for number in (value, low, high) if number == number)
+    value, low, high = run.value("roc_auc")
+    assert f"<td>{value:.3f} ({low:.3f} to {high:.3f})</td>" in page
+    for threshold in run.thresholds:
+        assert threshold.rule != run.model.decision or f'<td class="n">{threshold.value:.4f}</td>' in page
     assert run.facts["fingerprint"][:16] in page
-
-
-def test_the_verdict_says_what_the_numbers_stand_for(page: str) -> None:
-    assert "<p>On 60 test images of 15 groups, each record by the fold that did not train on it: average" in page
-    assert "<p>Predict applies the mean of the folds, which these numbers do not measure.</p>" in page
-    assert "so they flatter; this run used its test numbers for nothing.</p>" in page
-
-
-def changed(content: Content, metric: str, **numbers: float) -> Content:
-    table = content.metrics.copy()
-    table.loc[table["metric"] == metric, list(numbers)] = list(numbers.values())
-    return attrs.evolve(content, metrics=table)
-
-
-def test_numbers_that_do_not_exist_are_said_in_words(content: Content) -> None:
-    given = changed(content, "average_precision", value=0.75, low=0.5, high=1.0)
-    assert ": average precision 0.750 (95 % interval 0.500 to 1.000)." in _verdict(given)[0]
-    lone = changed(content, "average_precision", value=0.75, low=np.nan, high=np.nan)
-    assert ": average precision 0.750 (no interval: too few groups)." in _verdict(lone)[0]
-    perfect = changed(content, "average_precision", value=1.0, low=np.nan, high=np.nan)
-    assert ": average precision 1.000 (no interval: it is the same in every resample)." in _verdict(perfect)[0]
-    void = changed(content, "average_precision", value=np.nan, low=np.nan, high=np.nan)
-    assert ": average precision: not defined, the test records lack a class." in _verdict(void)[0]
-
-
-def test_numbers_of_a_run_without_test_are_called_flattering(content: Content, tmp_path: Path) -> None:
-    said = "used for selection: there are no test records, and these validation numbers also chose the checkpoint"
-    evaluation = {**content.evaluation, "selection": said}
-    alone = attrs.evolve(content, predictions=attrs.evolve(content.predictions, split="val"), evaluation=evaluation)
-    write_page(tmp_path / "page.html", alone)
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert f"<p>U{said[1:]}.</p>" in page
-    assert "<td>val (used for selection)</td>" in page
-    assert "for nothing" not in page
-
-
-def test_page_is_balanced_html_with_unique_ids(page: str) -> None:
-    class Balance(HTMLParser):
-        void = frozenset({"meta", "img", "br", "link", "hr", "path", "use"})
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.open: list[str] = []
-            self.ids: list[str] = []
-
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            self.ids += [value for name, value in attrs if name == "id" and value]
-            if tag not in self.void:
-                self.open.append(tag)
-
-        def handle_endtag(self, tag: str) -> None:
-            if tag not in self.void:
-                assert self.open.pop() == tag
-
-    parser = Balance()
-    parser.feed(page)
-    assert not parser.open
-    assert len(parser.ids) == len(set(parser.ids))
-
-
-def test_names_cannot_inject_markup(content: Content, tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    write_page(path, attrs.evolve(content, name="<script>alert(1)</script>"))
-    assert "<script>" not in path.read_text(encoding="utf-8")
-
-
-def texts_of(figure: str) -> list[str]:
-    return ["".join(item.itertext()).strip() for item in ET.fromstring(figure).iterfind(".//{*}text")]
-
-
-def of_classes(*classes: str) -> Predictions:
-    labels = np.arange(3 * len(classes)) % len(classes)
-    logits = np.random.default_rng(0).normal(size=(len(labels), len(classes)))
-    return Predictions(
-        ids=labels.astype(str),
-        labels=labels,
-        logits=logits,
-        probs=softmax(logits),
-        fold=labels * 0,
-        split="test",
-        classes=classes,
-        positive=classes[1] if len(classes) == 2 else None,
-    )
-
-
-@pytest.mark.parametrize("classes", [("a", r"$\frac$"), ("_hidden", r"$\frac$", "a & <b>"), ("no", "_" * 90)])
-def test_any_name_of_a_class_is_drawn_as_it_is(classes: tuple[str, ...]) -> None:
-    named = texts_of(curves_figure(of_classes(*classes)))
-    ticks = texts_of(confusion_figure(np.eye(len(classes), dtype=int).tolist(), list(classes)))
-    for name in classes:
-        short = name if len(name) < 28 else name[:27] + "…"
-        assert (short in named) == (len(classes) > 2 or name == classes[1])
-        assert ticks.count(short) == 2
-
-
-def test_of_many_classes_a_legend_names_the_first() -> None:
-    classes = [f"class {number}" for number in range(40)]
-    named = texts_of(curves_figure(of_classes(*classes)))
-    assert [name for name in named if name in classes] == classes[:12]
-    assert "first 12 of 40 classes" in named
-    assert set(classes) < set(texts_of(confusion_figure(np.eye(40, dtype=int).tolist(), classes)))
-
-
-def test_a_class_without_records_has_no_curve() -> None:
-    several = of_classes("x", "y", "z")
-    named = texts_of(curves_figure(several.take(np.flatnonzero(several.labels != 1))))
-    assert (named.count("x"), named.count("y")) == (1, 0)
-    assert "ROC" in texts_of(curves_figure(several.take(np.flatnonzero(several.labels == 1))))
-
-
-def test_curve_points_are_those_of_scikit_learn() -> None:
-    rng = np.random.default_rng(0)
-    truth, scores = rng.random(60) < 0.4, rng.integers(0, 20, 60) / 20
-    hits, alarms = _cumulated(truth, scores)
-    fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
-    np.testing.assert_allclose(np.append(0, hits / truth.sum()), tpr)
-    np.testing.assert_allclose(np.append(0, alarms / (~truth).sum()), fpr)
-
-
-def test_validation_unlike_the_set_is_said(content: Content) -> None:
-    rows = [{"split": "val", "largest_deviation": 0.05}, {"split": "test", "largest_deviation": 0.3}]
-    alike = attrs.evolve(content, balance=rows)
-    assert not any("differs by" in line for line in _verdict(alike))
-    unlike = attrs.evolve(content, balance=[{"split": "val", "largest_deviation": 0.31}])
-    assert any("differs by up to 0.31" in line and "are not those of the set" in line for line in _verdict(unlike))
-    restored = attrs.evolve(unlike, evaluation={**content.evaluation, "population": {"a": 0.5, "b": 0.5}})
-    assert any("count each class as often as there is outside of test" in line for line in _verdict(restored))
-
-
-def test_the_balance_of_each_part_is_shown(page: str, content: Content) -> None:
-    for row in content.balance:
+    for row in json.loads((run.folder / "splits.json").read_text())["balance"]:
         assert f'<td class="n">{row["largest_deviation"]:.3f}</td></tr>' in page
+
+
+def test_the_verdict_says_what_the_numbers_stand_for(page: str, run: Run) -> None:
+    assert "<p>On 60 test images of 15 groups, each record by the fold that did not train on it: area" in page
+    assert "<p>Predict applies the mean of the folds, which these numbers do not measure.</p>" in page
+    assert "so their numbers flatter; this run used its test numbers for nothing." in page
+    found, _, _ = run.value("sensitivity", threshold=run.model.decision)
+    assert f"of 100 records with b it finds {100 * found:.0f} (" in page
+
+
+def test_a_figure_of_each_kind_is_there(page: str) -> None:
+    for title in ("ROC curve", "Precision and recall", "Confusion matrix", "Reliability", "Risk and coverage"):
+        assert f"<h3>{title}</h3>" in page
+    assert page.count("<figure><img") == 0 or "relevance map" in page
+
+
+def test_explained_images_and_samples_are_shown(page: str, run: Run) -> None:
+    assert page.count('alt="Image, relevance map and overlay: grad-cam:') + page.count("decided") > 2
+    assert "<h3>Some records of a</h3>" in page
+    assert page.count('<figure class="record"><img src="data:image/jpeg') >= 12
+
+
+def changed(material: Material, metric: str, **numbers: float | str) -> Material:
+    assert material.metrics is not None
+    table = material.metrics.copy()
+    table.loc[table["metric"] == metric, list(numbers)] = list(numbers.values())
+    return attrs.evolve(material, metrics=table)
+
+
+def test_numbers_that_do_not_exist_are_said_in_words(material: Material) -> None:
+    given = changed(material, "average_precision", value=0.75, low=0.5, high=1.0)
+    assert verdict(given)[0].endswith("; average precision 0.750 (95 % interval 0.500 to 1.000).")
+    lone = changed(material, "average_precision", value=0.75, low=np.nan, high=np.nan, note="no interval: why")
+    assert verdict(lone)[0].endswith("; average precision 0.750 (no interval: why).")
+    void = changed(material, "average_precision", value=np.nan, low=np.nan, high=np.nan, note="no record of class 'b'")
+    assert verdict(void)[0].endswith("; average precision: not defined (no record of class 'b').")
+
+
+def test_validation_unlike_the_set_is_said(material: Material) -> None:
+    rows = [{"split": "val", "largest_deviation": 0.05}, {"split": "test", "largest_deviation": 0.3}]
+    alike = attrs.evolve(material, splits={"balance": rows})
+    assert not any("differs by" in line for line in verdict(alike))
+    unlike = attrs.evolve(material, splits={"balance": [{"split": "val", "largest_deviation": 0.31}]})
+    assert any("differs by up to 0.31" in line and "are not those of the set" in line for line in verdict(unlike))
+    restored = attrs.evolve(unlike, evaluation={**material.evaluation, "population": {"a": 0.5, "b": 0.5}})
+    assert any("count each class as often as there is outside of test" in line for line in verdict(restored))
+
+
+def texts(material: Material) -> str:
+    return " ".join(caution.text for caution in cautions(material))
+
+
+def test_what_gives_cause_to_doubt_is_said_first(material: Material) -> None:
+    assert "fast run" in texts(attrs.evolve(material, config="fast_run: true"))
+    splits = {**material.splits, "folds": [{"train": ["1"], "val": ["2"], "test": ["3"]}]}
+    manifest = attrs.evolve(material, splits=splits).manifest
+    assert manifest is not None
+    torn = manifest.head(3).assign(id=["1", "2", "3"], group=["p", "q", "p"])
+    leaking = attrs.evolve(material, splits=splits, manifest=torn)
+    assert "1 groups are in train and in test of one fold (p), so numbers flatter." in texts(leaking)
+    assert cautions(leaking)[0].grade == "error"
+    assert material.final is not None
+    same = attrs.evolve(material.final, probs=np.tile([0.0, 1.0], (len(material.final), 1)))
+    assert "collapsed to one class" in texts(attrs.evolve(material, tested=same))
+    shifted = changed(material, "specificity", value=0.9, low=0.85, high=0.95)
+    table = shifted.metrics
+    assert table is not None
+    table.loc[(table["metric"] == "specificity") & (table["split"] == "test"), ["value", "low", "high"]] = [
+        0.5,
+        0.4,
+        0.6,
+    ]
+    rule = material.decision
+    pooled = table[(table["split"] == "val") & (table["threshold"] == rule)].assign(fold="all")
+    moved = attrs.evolve(shifted, metrics=type(table)(table.to_dict("records") + pooled.to_dict("records")))
+    assert "specificity is 0.900 on validation records and 0.500 on test" in texts(moved)
+
+
+def test_names_cannot_inject_markup(material: Material, tmp_path: Path) -> None:
+    folder = tmp_path / "<script>alert(1)<"
+    shutil.copytree(material.folder, folder)
+    page = write_page(tmp_path / "page.html", Material.read(folder)).read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+@pytest.fixture
+def copy(run: Run, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run.folder, tmp_path / "copy"))
+
+
+def written(folder: Path) -> str:
+    page = write_page(folder / "report.html", Material.read(folder)).read_text(encoding="utf-8")
+    assert not Reader(page).open
+    return page
+
+
+def test_an_unfinished_run_shows_what_there_is(copy: Path) -> None:
+    for name in ("run.json", "metrics.csv", "evaluation.json", "thresholds.json", "predictions_test.npz"):
+        (copy / name).unlink()
+    shutil.rmtree(copy / "fold_1")
+    page = written(copy)
+    assert "The run is not finished. Missing so far: " in page
+    assert "There are no numbers yet: 1 of 2 folds have begun to train." in page
+    assert "Validation predictions of 1 of 2 folds are missing." in page
+    assert 'aria-label="Learning curves.' in page
+    assert "validation records, which chose the checkpoint" in page
+
+
+def test_a_run_that_has_just_begun_shows_its_plan(copy: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    for name in ("config.yaml", "splits.json", "environment.json", "manifest.csv", "model.json"):
+        shutil.copy(copy / name, begun / name)
+    page = written(begun)
+    assert "There are no numbers yet: 0 of 2 folds have begun to train." in page
+    assert "small-cnn" in page
+    assert "<svg" not in page
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", "evaluation.json", "predictions_test.npz", "splits.json", "manifest.csv", "run.json"]
+)
+@pytest.mark.parametrize("content", [b"", b"\x00\xffno", b"[1]", b"a,b\n1,2\n"])
+def test_a_damaged_file_is_named_and_the_rest_is_shown(copy: Path, name: str, content: bytes) -> None:
+    (copy / name).write_bytes(content)
+    page = written(copy)
+    assert name in page
+    assert "an unfinished or damaged run" in page
+    assert 'aria-label="Reliability.' in page
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="'folder' must be that of a run"):
+        Material.read(tmp_path)

@@ -33,7 +33,7 @@ def opened(folder: Path, backend: SearchBackend | None = None, space: Space = SP
 
 
 def run(study: Study, limit: int = 1000) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     while len(found) < limit and (trial := study.ask()) is not None:
         found.append(trial.params)
         distance = abs(math.log10(trial.params["lr"]) + 2) if "lr" in trial.params else trial.params["a"]

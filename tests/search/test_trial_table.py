@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from imgcls.core.errors import ConfigError
-from imgcls.search.table import best, table
+from imgcls.search.table import best, front, table
 from imgcls.search.trials import Entry, Outcome, Trial
 
 
@@ -38,11 +38,31 @@ def test_an_unfinished_trial_does_not_win() -> None:
     assert best([Entry(trial=Trial(number=0, params={}))], direction="maximize") is None
 
 
-def test_a_wrong_direction_and_several_values_are_refused() -> None:
+def test_a_wrong_direction_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'direction' must be 'maximize' or 'minimize', got 'max'"):
         best([], direction="max")
-    with pytest.raises(ConfigError, match=r"'entries' must have one value each, got \(0\.9, 12\.0\) in trial 0"):
-        best([entry(0, (0.9, 12.0))], direction="maximize")
+
+
+def test_of_several_values_the_first_one_decides_among_trials_that_keep_their_limits() -> None:
+    good, better = entry(0, (0.8, 12.0)), entry(1, (0.9, 30.0))
+    assert number_of(best([good, better], direction="maximize")) == 1
+    limited = Entry(trial=better.trial, outcome=Outcome("complete", values=(0.9, 30.0), constraints=[10.0]))
+    assert number_of(best([good, limited], direction="maximize")) == 0
+
+
+@pytest.mark.parametrize("state", ["pruned", "paused"])
+def test_a_trial_that_did_not_come_to_its_end_never_wins(state: str) -> None:
+    cut = Entry(trial=Trial(number=0, params={}, budget=1), outcome=Outcome(state, values=1.0))
+    assert number_of(best([cut, entry(1, 0.5)], direction="maximize")) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=12))
+def test_the_front_is_what_nobody_beats_in_everything(values: list[tuple[int, int]]) -> None:
+    entries = [entry(number, pair) for number, pair in enumerate(values)]
+    found = {one.trial.number for one in front(entries, directions=["maximize", "minimize"])}
+    for number, (good, cost) in enumerate(values):
+        beaten = any(g >= good and c <= cost and (g, c) != (good, cost) for g, c in values)
+        assert (number in found) == (not beaten)
 
 
 def test_rows_come_by_number_and_share_their_keys() -> None:

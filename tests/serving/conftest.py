@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +22,11 @@ from PIL import Image
 from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.thresholds import Threshold
 from imgcls.inference.deciding import Decider
+from imgcls.inference.exporting import Order, export
+from imgcls.inference.predictor import Predictor
+from imgcls.inference.saved import SavedModel
+from imgcls.models.base import backbones
+from imgcls.models.head import Head
 from imgcls.serving.served import Served
 
 Png = Callable[..., bytes]
@@ -24,11 +37,12 @@ def brightness(pixels: NDArray[Any]) -> NDArray[np.float64]:
     return np.stack([1 - light, light], axis=1)
 
 
+def threshold(rule: str, value: float) -> Threshold:
+    return Threshold(rule=rule, value=value, model="mean", num_records=9, num_positives=4)
+
+
 @pytest.fixture
 def served() -> Served:
-    def threshold(rule: str, value: float) -> Threshold:
-        return Threshold(rule=rule, value=value, model="mean", num_records=9, num_positives=4)
-
     decider = Decider(
         classes=("dark", "light"),
         positive="light",
@@ -48,3 +62,60 @@ def png() -> Png:
         return stream.getvalue()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network without training, in ONNX."""
+    spec, classes = ImageSpec(size=28), ("a", "b")
+    backbone = backbones.create({"name": "small-cnn", "base": 8, "depth": 3})
+    saved = SavedModel(
+        backbone={"name": "small-cnn", "base": 8, "depth": 3},
+        image=spec,
+        num_outputs=2,
+        classes=classes,
+        positive="b",
+        decision="max_f1",
+        head=Head(),
+    )
+    predictor = Predictor(
+        saved=saved,
+        models=(backbone.build(2, image_size=spec.size, head=saved.head).eval(),),
+        thresholds=(threshold("max_f1", 0.4), threshold("sensitivity>=0.95", 0.2)),
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3), dtype=np.uint8)
+    folder = tmp_path_factory.mktemp("exported") / "lamps"
+    order = Order(predictor=predictor, folds=(0,), format="onnx", pixels=pixels, origin={"name": "lamps"})
+    export(folder, order)
+    return folder
+
+
+@contextlib.contextmanager
+def server(folder: Path, *options: str) -> Iterator[str]:
+    """Start the command of a user, and stop it as he does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "imgcls", "serve", str(folder), "--port", str(port), *options]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE)
+    try:
+        _wait(process, f"http://127.0.0.1:{port}/health")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+def _wait(process: subprocess.Popen[bytes], address: str) -> None:
+    for _ in range(600):
+        assert process.poll() is None, process.communicate()[1].decode()
+        with contextlib.suppress(OSError), urllib.request.urlopen(address):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server did not start")
+
+
+@pytest.fixture(scope="session")
+def address(exported: Path) -> Iterator[str]:
+    with server(exported, "--max-mb", "1") as found:
+        yield found

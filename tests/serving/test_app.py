@@ -47,13 +47,16 @@ def test_every_form_of_image_is_read(form: str, client: TestClient, png: Any) ->
 
 @pytest.mark.parametrize(("threshold", "decision"), [("sensitivity", "light"), ("0.31", "dark"), ("", "dark")])
 def test_another_threshold_may_be_asked_for(threshold: str, decision: str, client: TestClient, png: Any) -> None:
-    assert post(client, png(77), threshold=threshold).json()["results"][0]["decision"] == decision
+    found = post(client, png(77), threshold=threshold).json()
+    assert found["results"][0]["decision"] == decision
+    assert found["threshold"] == {"sensitivity": "sensitivity>=0.95", "": "max_f1"}.get(threshold, threshold)
 
 
-# A PNG that says it has 2000 x 2000 pixels, and has none.
+# A PNG of a few bytes that says it has 2000 x 2000 pixels.
 def huge() -> bytes:
-    header = b"IHDR" + struct.pack(">IIBBBBB", 2000, 2000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 2000, 2000, 8, 0, 0, 0, 0), b"IDAT" + zlib.compress(b"")]
+    framed = [struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
 def truncated(png: bytes) -> bytes:

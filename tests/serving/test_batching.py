@@ -35,7 +35,8 @@ def test_everybody_gets_his_own_answer() -> None:
 
 
 def test_what_waits_is_predicted_together() -> None:
-    begun, go, sizes = threading.Event(), threading.Event(), []
+    begun, go = threading.Event(), threading.Event()
+    sizes: list[int] = []
 
     def slow(pixels: NDArray[Any]) -> Floats:
         begun.set()
@@ -87,7 +88,8 @@ def test_an_error_reaches_those_who_asked_and_nobody_else() -> None:
 
 
 def test_an_answer_that_nobody_wants_is_left_out() -> None:
-    begun, go, seen = threading.Event(), threading.Event(), []
+    begun, go = threading.Event(), threading.Event()
+    seen: list[int] = []
 
     def slow(pixels: NDArray[Any]) -> Floats:
         seen.append(len(pixels))

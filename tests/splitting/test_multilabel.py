@@ -95,7 +95,7 @@ def test_every_label_trains_and_validates(name: str) -> None:
 def test_a_share_is_cut_for_a_fixed_test_set() -> None:
     dataset = made(labels_of(0))
     fold = plan_folds(dataset, splitters.create("stratified-kfold"), test=0.25, seed=0)[0]
-    assert abs(len(fold.test) - 60) <= 2
+    assert abs(len(fold.test) - 60) <= 3  # labels are divided in proportion, and records as far as they follow
     np.testing.assert_allclose(dataset.labels[fold.test].sum(axis=0) / dataset.labels.sum(axis=0), 0.25, atol=0.05)
 
 

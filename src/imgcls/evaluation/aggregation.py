@@ -53,7 +53,7 @@ def aggregate(predictions: Predictions, how: Aggregation = "mean") -> Prediction
     whole = attrs.evolve(predictions, columns=kept).take(firsts)
     assert whole.groups is not None, "there are groups"
     labels = _labels(predictions, firsts, places)
-    return attrs.evolve(whole, ids=whole.groups, labels=labels, probs=probs, logits=_logits(whole, probs))
+    return attrs.evolve(whole, ids=whole.groups, labels=labels).with_probs(probs)
 
 
 def _joined(predictions: Predictions, places: Ints, how: Aggregation) -> Floats:
@@ -91,12 +91,3 @@ def _labels(predictions: Predictions, firsts: Ints, places: Ints) -> Ints:
         raise DataError(f"'labels' must be the same within a group of more than two classes, got several in {name!r}")
     hit = np.bincount(places, weights=predictions.has(predictions.positive_index)) > 0
     return np.where(hit, predictions.positive_index, 1 - predictions.positive_index)
-
-
-# Those that give the probabilities back.
-def _logits(whole: Predictions, probs: Floats) -> Floats:
-    tiny = np.finfo(np.float64).tiny
-    logits = np.log(np.maximum(probs, tiny))
-    if whole.multilabel:
-        return logits - np.log(np.maximum(1 - probs, tiny))
-    return logits[:, 1:] - logits[:, :1] if whole.logits.shape[1] == 1 else logits

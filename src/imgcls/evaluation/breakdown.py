@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 
 from imgcls.core import options
 from imgcls.core.errors import nearest
-from imgcls.evaluation.arrays import Texts
-from imgcls.evaluation.evaluate import COLUMNS, evaluate
+from imgcls.evaluation.arrays import Floats, Texts
+from imgcls.evaluation.evaluate import COLUMNS, Table, check_choices, evaluate, parts_of
+from imgcls.evaluation.lines import reason
 from imgcls.evaluation.metrics import METRICS
 from imgcls.evaluation.predictions import MEAN, Predictions
 from imgcls.evaluation.thresholds import Threshold
@@ -21,8 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["by_value", "values_of", "worst"]
 
-#: A column of numbers with more values than this is a measurement, and no grouping.
+#: A column of numbers with more values than this is a measurement, and no grouping; with more names there are no
+#: intervals, of which the worst would be chance and which take long.
 _MANY = 50
+
+#: Numbers in one block of weights: 32 MiB.
+_BLOCK = 2**22
 
 
 def values_of(predictions: Predictions, column: str) -> Texts:
@@ -68,20 +74,78 @@ def by_value(
         **choices: What `evaluate` takes.
 
     Returns:
-        As `evaluate`, with `column=value` as `group`.
+        As `evaluate`, with `column=value` as `group`. Of more than 50 values there are no intervals.
 
     Raises:
         ConfigError: if there is no such column.
     """
     import pandas as pd
 
-    values = values_of(predictions, column)
+    pooled = _pooled(predictions)
+    values = values_of(pooled, column)
+    names = np.unique(values)
+    if len(names) > _MANY and choices.get("prior") is None:  # a prior weighs the records of each value on their own
+        return _alone(pooled, values, column, thresholds, choices)
     tables = []
-    for value in np.unique(values):
-        part = _pooled(predictions.take(values == value))
-        found = evaluate(part, thresholds, **choices)
-        tables.append(found[found["fold"].isin(["all", "mean"])].assign(group=f"{column}={value}"))
+    for name in names:
+        found = evaluate(pooled.take(values == name), thresholds, **choices)
+        tables.append(found[found["fold"].isin(["all", "mean"])].assign(group=f"{column}={name}"))
     return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
+
+
+# All values at once: each is a resample that holds its own records alone.
+def _alone(
+    pooled: Predictions, values: Texts, column: str, thresholds: Sequence[Threshold], choices: Mapping[str, Any]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    check_choices(pooled, **{name: value for name, value in choices.items() if name not in {"prior", "seed"}})
+    fold = next(parts_of(pooled))[0]
+    if fold not in {"all", "mean"}:
+        return pd.DataFrame(columns=list(COLUMNS))
+    table = Table.of(attrs.evolve(pooled, groups=values), thresholds, prevalence=choices.get("prevalence", ()))
+    names = np.unique(values)
+    found = np.concatenate([table.values(block) for block in _blocks(len(names))])
+    rows = [
+        {"group": f"{column}={name}", **row}
+        for name, own, counts in zip(names, found, _counts(table), strict=True)
+        for row in _rows(table, own, counts, len(names))
+    ]
+    shared: dict[str, Any] = {
+        "split": pooled.split,
+        "fold": fold,
+        "level": "image",
+        "low": np.nan,
+        "high": np.nan,
+        "interval": "",
+    }
+    return pd.DataFrame(rows).assign(**shared)[list(COLUMNS)]
+
+
+def _blocks(count: int) -> Iterator[Floats]:
+    rows = max(1, _BLOCK // count)
+    for start in range(0, count, rows):
+        yield (np.arange(start, min(start + rows, count))[:, None] == np.arange(count)).astype(np.float64)
+
+
+# Of each value how many records there are of each class, and in all.
+def _counts(table: Table) -> Iterator[dict[int | None, int]]:
+    cases = table.each[0].cases[""]
+    for total, actual in zip(cases.summed("ones").tolist(), cases.counts[0].tolist(), strict=True):
+        yield {None: int(total), **{at: int(count) for at, count in enumerate(actual)}}
+
+
+def _rows(table: Table, values: Floats, counts: Mapping[int | None, int], many: int) -> Iterator[dict[str, Any]]:
+    for line, value in zip(table.lines, values.tolist(), strict=True):
+        known = not math.isnan(value)
+        yield {
+            "class": "" if line.of is None else table.part.classes[line.of],
+            "threshold": line.threshold,
+            "metric": line.name,
+            "value": value,
+            "n": counts[line.of],
+            "note": f"no interval: one of {many} values" if known else reason(line, table.part, counts),
+        }
 
 
 # The mean of folds is what is reported where there is one.

@@ -172,7 +172,6 @@ def _nll(probs: Floats, labels: Ints, counts: Floats) -> float:
     return float(np.average(losses.reshape(len(labels), -1).mean(axis=1), weights=counts))
 
 
-# The cross-entropy is convex in the inverse temperature, so one search finds it.
 def _temperatures(predictions: Predictions, counts: Floats) -> list[tuple[float, float]]:
     logits, labels = predictions.logits.astype(np.float64), predictions.labels
     if not predictions.multilabel:
@@ -181,6 +180,7 @@ def _temperatures(predictions: Predictions, counts: Floats) -> list[tuple[float,
     return [(_inverse_temperature(column[:, None], marks, counts), 0.0) for column, marks in columns]
 
 
+# The cross-entropy is convex in the inverse temperature, so one search finds it.
 def _inverse_temperature(logits: Floats, labels: Ints, counts: Floats) -> float:
     from scipy.optimize import minimize_scalar
 
@@ -193,7 +193,21 @@ def _inverse_temperature(logits: Floats, labels: Ints, counts: Floats) -> float:
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(_restrained(logits, counts, low, float(found.x))))
+
+
+# Where every record is right the cross-entropy falls for ever. So no more is promised than that one of n + 2 is wrong,
+# as with isotonic steps and the targets of Platt.
+def _restrained(logits: Floats, counts: Floats, low: float, log: float) -> float:
+    from scipy.optimize import brentq
+
+    def excess(log: float) -> float:
+        promised = probabilities(logits * np.exp(log)).max(axis=1)
+        return float(np.average(promised, weights=counts)) - (len(logits) + 1) / (len(logits) + 2)
+
+    if excess(log) <= 0:
+        return log
+    return float(brentq(excess, low, log, xtol=1e-9)) if excess(low) < 0 else low
 
 
 def _each(fit: Callable[[Floats, Bools, Floats], tuple[float, ...]]) -> Callable[..., list[tuple[float, ...]]]:

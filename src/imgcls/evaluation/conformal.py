@@ -157,7 +157,10 @@ def fit_conformal(
         DataError: if records may have several labels.
     """
     if predictions.multilabel:
-        raise DataError("'predictions' must have one label a record for prediction sets, got several")
+        raise DataError(
+            "'predictions' must have one label a record for prediction sets, got several; judge each label by its own "
+            "threshold and reliability curve"
+        )
     own = _scores(predictions.probs, method)[np.arange(len(predictions)), predictions.labels]
     owners, count = units(predictions.groups, len(predictions)), predictions.num_classes
     if per_class:

@@ -22,7 +22,7 @@ from imgcls.evaluation.weighted import Cases, Weighted, restoring
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "FEW", "SPREAD", "Table", "evaluate"]
+__all__ = ["COLUMNS", "FEW", "SPREAD", "Table", "check_choices", "evaluate", "parts_of"]
 
 COLUMNS = (
     *("split", "fold", "level", "group", "class", "threshold", "metric"),
@@ -90,15 +90,29 @@ def evaluate(
     """
     import pandas as pd
 
-    _check(predictions, prevalence, method, resamples)
+    check_choices(predictions, prevalence=prevalence, method=method, resamples=resamples)
+    _check_prior(predictions, prior)
     rows: list[dict[str, Any]] = []
-    for fold, part in _parts(predictions):
+    for fold, part in parts_of(predictions):
         table = Table.of(part, thresholds, prior=prior, prevalence=prevalence)
         rows += [{"fold": fold, **row} for row in table.rows(method, resamples, seed)]
     return _with_spread(pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
-def _check(predictions: Predictions, prevalence: Sequence[float], method: str, resamples: int) -> None:
+def check_choices(
+    predictions: Predictions, *, prevalence: Sequence[float] = (), method: str = "t", resamples: int = 1000
+) -> None:
+    """Refuse wrong options.
+
+    Args:
+        predictions: What is evaluated.
+        prevalence: As in `evaluate`.
+        method: As in `evaluate`.
+        resamples: As in `evaluate`.
+
+    Raises:
+        ConfigError: if an option has a wrong value.
+    """
     if resamples < 0:
         raise options.rejected("resamples", "be a whole number of at least 0", resamples)
     if method not in {"t", "percentile", "bca"}:
@@ -109,7 +123,25 @@ def _check(predictions: Predictions, prevalence: Sequence[float], method: str, r
         raise options.rejected("prevalence", "be between 0 and 1", prevalence)
 
 
-def _parts(predictions: Predictions) -> Iterator[tuple[str, Predictions]]:
+def _check_prior(predictions: Predictions, prior: Sequence[float] | None) -> None:
+    if prior is None:
+        return
+    if predictions.multilabel:
+        raise options.rejected("prior", "be left out where records may have several labels", prior)
+    if len(prior) != predictions.num_classes or min(prior) <= 0 or abs(sum(prior) - 1) > 1e-6:
+        rule = f"be {predictions.num_classes} shares above 0 that sum to 1, one a class"
+        raise options.rejected("prior", rule, prior)
+
+
+def parts_of(predictions: Predictions) -> Iterator[tuple[str, Predictions]]:
+    """Divide predictions by the models that made them.
+
+    Args:
+        predictions: N records, from one model or more.
+
+    Yields:
+        What stands in `fold`, and the predictions of these rows, as `evaluate` says.
+    """
     single = predictions.fold != MEAN
     repeats, folds = np.unique(predictions.repeat[single]), np.unique(predictions.fold[single])
     of_repeats = [predictions.take(single & (predictions.repeat == repeat)) for repeat in repeats]
@@ -241,13 +273,12 @@ class Table:
         found = self._resampled(values, support, method, resamples, seed) if num_groups > 1 and resamples else None
         nothing = np.full(len(values), np.nan), np.full(len(values), np.nan), [""] * len(values)
         low, high, kinds = nothing if found is None else limits(found, method)
-        part, counts = self.part, self._counts()
+        part, counts = self.part, self.counts()
         for at, line in enumerate(self.lines):
             row = {"value": values[at], "low": low[at], "high": high[at], "n": counts[line.of], "interval": kinds[at]}
             note = "" if resamples or np.isnan(values[at]) else "no interval was asked for"
-            note = note or self._note(
-                line, row, int(support.groups[at]), flat=found is not None and bool(found.flat[at])
-            )
+            flat = found is not None and bool(found.flat[at])
+            note = note or self._note(line, row, counts, int(support.groups[at]), flat=flat)
             name = "" if line.of is None else part.classes[line.of]
             described = {"class": name, "threshold": line.threshold, "metric": line.name, "note": note}
             yield {"split": part.split, "level": "image", "group": "", **described, **row}
@@ -265,20 +296,26 @@ class Table:
             shares=support.shares,
             records=support.records,
             groups=support.groups,
-            spans=np.array([span(line.metric) for line in self.lines]),
+            spans=np.array([span(line.metric, self.each[0].cases[""]) for line in self.lines]),
         )
 
-    # How many different records there are, in all and of each class.
-    def _counts(self) -> dict[int | None, int]:
+    def counts(self) -> dict[int | None, int]:
+        """Count different records.
+
+        Returns:
+            How many there are of each class, and in all (None).
+        """
         part = self.part
         if len(self.each) > 1:
             part = part.take(np.unique(part.ids, return_index=True)[1])
         return {None: len(part), **{at: int(part.has(at).sum()) for at in range(part.num_classes)}}
 
-    def _note(self, line: Line, row: Mapping[str, Any], groups: int, *, flat: bool) -> str:
-        whose = f"{groups} {'records' if self.part.groups is None else 'groups'}"
+    def _note(
+        self, line: Line, row: Mapping[str, Any], counts: Mapping[int | None, int], groups: int, *, flat: bool
+    ) -> str:
+        whose = f"{groups} {'record' if self.part.groups is None else 'group'}{'' if groups == 1 else 's'}"
         if np.isnan(row["value"]):
-            return reason(line, self.part)
+            return reason(line, self.part, counts)
         if row["interval"]:
             return f"rough interval: {whose}" if groups < FEW else ""
         if flat and groups > 1:

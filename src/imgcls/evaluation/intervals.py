@@ -16,6 +16,7 @@ for trials, and any other value has none.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from statistics import NormalDist
 from typing import Literal
@@ -37,6 +38,7 @@ __all__ = [
     "percentiles",
     "resampled",
     "standard",
+    "standard_errors",
     "units",
     "weights",
     "wilson",
@@ -196,14 +198,33 @@ def standard(values: Floats, errors: Floats, groups: Ints, spans: Floats) -> tup
     bounded = np.isfinite(width)
     width = np.where(bounded, width, 1)
     inside = (values - least) / width
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # With few groups the factor may be infinite: then the ends are those of the range.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         odds = np.where(bounded, inside / (1 - inside), inside)
         slope = np.where(bounded, inside * (1 - inside), inside) * width
         factor = np.exp(_quantiles(groups, 0.95) * errors / slope)
         ends = [odds / factor, odds * factor]
-        low, high = (least + width * np.where(bounded, end / (1 + end), end) for end in ends)
+        low, high = (least + width * np.where(bounded, 1 / (1 + 1 / end), end) for end in ends)
     good = np.isfinite(low) & np.isfinite(high)
     return np.where(good, low, np.nan), np.where(good, high, np.nan)
+
+
+def standard_errors(found: Floats, groups: Ints) -> Floats:
+    """Compute how much values differ between studies from how much they differ between resamples.
+
+    Args:
+        found: (B, M) of resamples, NaN where one lacked a class.
+        groups: (M,) how many groups tell it. They are drawn from those at hand, so the spread of resamples is too small
+            by (n - 1) / n, which is made up for.
+
+    Returns:
+        (M,) standard errors.
+    """
+    count, known = np.maximum(groups, 2), ~np.isnan(found)
+    many = np.maximum(known.sum(axis=0), 2)
+    middle = np.where(known, found, 0).sum(axis=0) / many
+    squares = np.where(known, (found - middle) ** 2, 0).sum(axis=0)
+    return np.sqrt(squares / (many - 1) * count / (count - 1))
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -228,15 +249,10 @@ class Resampled:
     groups: Ints
     spans: Floats
 
-    @property
+    @functools.cached_property
     def errors(self) -> Floats:
-        """(M,) standard errors; groups are drawn from those at hand, which makes them too small by (n - 1) / n."""
-        count = np.maximum(self.groups, 2)
-        known = ~np.isnan(self.drawn)
-        many = np.maximum(known.sum(axis=0), 2)
-        middle = np.where(known, self.drawn, 0).sum(axis=0) / many
-        squares = np.where(known, (self.drawn - middle) ** 2, 0).sum(axis=0)
-        return np.sqrt(squares / (many - 1) * count / (count - 1))
+        """(M,) standard errors, as `standard_errors` gives them."""
+        return standard_errors(self.drawn, self.groups)
 
     @property
     def flat(self) -> Bools:

@@ -154,19 +154,20 @@ def _rarest(cases: Sequence[Cases]) -> Ints:
     return np.where(found > 0, found, found[found > 0].min()) if labels else found
 
 
-def reason(line: Line, part: Predictions) -> str:
+def reason(line: Line, part: Predictions, counts: Mapping[int | None, int]) -> str:
     """Say why a row has no value.
 
     Args:
         line: The row.
-        part: Its predictions.
+        part: Predictions with its classes.
+        counts: How many records there are of each class, and in all (None).
 
     Returns:
         The reason, such as "no record of class 'sick'".
     """
     asked = range(part.num_classes) if line.of is None else [line.of]
-    absent = [part.classes[at] for at in asked if not part.has(at).any()]
-    whole = [part.classes[at] for at in asked if part.has(at).all()]
+    absent = [part.classes[at] for at in asked if not counts[at]]
+    whole = [part.classes[at] for at in asked if counts[at] == counts[None]]
     if absent and not (part.multilabel and line.of is None):
         return f"no record of class {', '.join(map(repr, absent))}"
     if whole:

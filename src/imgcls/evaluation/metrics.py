@@ -224,22 +224,24 @@ _DENOMINATORS: Mapping[str, Callable[[Cases, int], Bools]] = MappingProxyType(
 
 _SPANS = {
     "loss": (0.0, np.inf),
-    "brier": (0.0, np.inf),
     "mcc": (-1.0, 1.0),
     "kappa": (-1.0, 1.0),
     "kappa_quadratic": (-1.0, 1.0),
 }
 
 
-def span(name: str) -> tuple[float, float]:
+def span(name: str, cases: Cases) -> tuple[float, float]:
     """Say between which values a metric lies.
 
     Args:
         name: The metric.
+        cases: What it is of; the Brier score of more than two classes reaches 2.
 
     Returns:
         The least and the greatest value that intervals may reach.
     """
+    if name == "brier" and cases.num_classes > 2 and not cases.multilabel:
+        return 0.0, 2.0
     return _SPANS.get(name, (0.0, 1.0))
 
 

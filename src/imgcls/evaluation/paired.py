@@ -10,6 +10,7 @@ from scipy.special import ndtr, stdtr, stdtrit
 
 from imgcls.evaluation.arrays import Bools, Floats, Ints
 from imgcls.evaluation.evaluate import Table
+from imgcls.evaluation.intervals import standard_errors
 from imgcls.evaluation.resampling import drawn
 
 __all__ = ["delong", "differences", "holm", "mcnemar"]
@@ -41,7 +42,7 @@ def differences(
     gap, found = values[0], np.concatenate(rest)
     groups = np.maximum(first.support().groups, 2)
     known = np.isnan(found).mean(axis=0) <= 0.05
-    errors = np.where(known, _deviation(found), np.nan) * np.sqrt(groups / (groups - 1))
+    errors = np.where(known, standard_errors(found, groups), np.nan)
     half = stdtrit(groups - 1.0, 0.975) * errors
     sure = np.divide(np.abs(gap), errors, out=np.zeros_like(gap), where=errors > 0)
     p = np.where(np.isnan(errors), np.nan, 2 * stdtr(groups - 1.0, -sure))
@@ -51,13 +52,6 @@ def differences(
 def _blocks(num_groups: int, resamples: int, seed: int) -> Sequence[Floats]:
     rows = max(1, _BLOCK // num_groups)
     return [np.ones((1, num_groups)), *drawn(num_groups, resamples=resamples, seed=seed, rows=rows)]
-
-
-def _deviation(found: Floats) -> Floats:
-    known = ~np.isnan(found)
-    count = np.maximum(known.sum(axis=0), 2)
-    middle = np.where(known, found, 0).sum(axis=0) / count
-    return np.sqrt(np.where(known, (found - middle) ** 2, 0).sum(axis=0) / (count - 1))
 
 
 def delong(positive: Bools, first: Floats, second: Floats, owners: Ints | None = None) -> tuple[float, float, float]:

@@ -293,16 +293,26 @@ class Predictions:
         sums = [np.bincount(places, weights=column) for column in self.probs.T]
         return self.take(firsts)._with_mean(np.stack(sums, axis=1) / times[:, None])
 
-    # The logits are those that give the probabilities back.
-    def _with_mean(self, probs: Floats) -> Self:
+    def with_probs(self, probs: Floats) -> Self:
+        """Replace the probabilities.
+
+        Args:
+            probs: (N, K).
+
+        Returns:
+            The same records, with the logits that give these probabilities back.
+        """
         tiny = np.finfo(np.float64).tiny
         logits = np.log(np.maximum(probs, tiny))
         if self.multilabel:
             logits = logits - np.log(np.maximum(1 - probs, tiny))
         elif self.logits.shape[1] == 1:
             logits = logits[:, 1:] - logits[:, :1]
+        return attrs.evolve(self, probs=probs, logits=logits)
+
+    def _with_mean(self, probs: Floats) -> Self:
         over = np.full(len(self), MEAN)
-        return attrs.evolve(self, probs=probs, logits=logits, fold=over, repeat=over)
+        return attrs.evolve(self.with_probs(probs), fold=over, repeat=over)
 
     def save(self, path: Path | str) -> None:
         """Write an npz file, whole or not at all.

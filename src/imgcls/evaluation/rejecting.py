@@ -39,7 +39,9 @@ def confidence(predictions: Predictions, thresholds: Sequence[Threshold] = (), r
         DataError: if records may have several labels.
     """
     if predictions.multilabel:
-        raise DataError("'predictions' must have one label a record to abstain, got several")
+        raise DataError(
+            "'predictions' must have one label a record to abstain, got several; judge each label by its own threshold"
+        )
     if predictions.positive is None:
         return predictions.probs[np.arange(len(predictions)), decisions(predictions, thresholds, rule)]
     cuts = values_for(predictions, thresholds, rule if rule != "" else 0.5)

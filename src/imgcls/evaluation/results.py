@@ -15,9 +15,16 @@ from imgcls.core.folders import read_json, write_json, write_text
 from imgcls.data.folds import Folds
 from imgcls.evaluation.aggregation import aggregate
 from imgcls.evaluation.decisions import confusion, hard_errors
-from imgcls.evaluation.evaluate import evaluate
+from imgcls.evaluation.evaluate import SPREAD, evaluate
 from imgcls.evaluation.predictions import Predictions
-from imgcls.evaluation.thresholds import RULES, Threshold, fit_thresholds
+from imgcls.evaluation.thresholds import (
+    MIN_POSITIVES,
+    RULES,
+    GivenRule,
+    Threshold,
+    fit_thresholds,
+    parse_rule,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +34,9 @@ __all__ = ["conclude", "doubts", "grouped", "load_thresholds", "with_repeats"]
 #: How often groups are drawn for each interval.
 RESAMPLES = 1000
 
+#: A pooled area so much below the mean of the folds shows that their scores are of different scales.
+_UNLIKE = 0.05
+
 
 def conclude(
     folder: Path,
@@ -35,7 +45,7 @@ def conclude(
     *,
     folds: Folds,
     fixed: bool,
-    rules: Sequence[str | float],
+    rules: Sequence[GivenRule],
     seed: int,
 ) -> None:
     """Fit thresholds on validation, apply them to test, and write everything down.
@@ -79,7 +89,9 @@ def conclude(
     decision = thresholds[0].rule if thresholds else ""
     write_text(folder / "hard_errors.csv", hard_errors(final, thresholds, decision).to_csv(index=False))
     write_json(
-        folder / "evaluation.json", _summary(final, thresholds, folds, fixed=fixed) | {"warnings": doubts(table)}
+        folder / "evaluation.json",
+        _summary(final, thresholds, folds, fixed=fixed)
+        | {"warnings": [*doubts(table), *_unfitted(thresholds, decision)]},
     )
 
 
@@ -119,7 +131,7 @@ def grouped(*parts: Sequence[Predictions]) -> list[list[Predictions]]:
 
 
 def doubts(table: pd.DataFrame) -> list[str]:
-    """Say which intervals of a table are rough, or missing.
+    """Say which intervals of a table are rough, or missing, and where folds do not rank alike.
 
     Args:
         table: As `evaluate` returns it.
@@ -135,7 +147,19 @@ def doubts(table: pd.DataFrame) -> list[str]:
             if names:
                 why = rows[rows["note"].str.startswith(kind)]["note"].iloc[0]
                 found.append(f"{split}, by {level}: {why} ({listing(names, limit=4)})")
-    return found
+    return found + _unlike(table)
+
+
+# Pooled rankings hold scores of different models against each other (Forman and Scholz 2010).
+def _unlike(table: pd.DataFrame) -> list[str]:
+    areas = table[(table["metric"] == "roc_auc") & (table["class"] == "") & (table["group"] == "")]
+    values = areas.set_index(["split", "level", "fold"])["value"].to_dict()
+    return [
+        f"{split}, by {level}: the area under the ROC curve is {values[split, level, SPREAD]:.3f} on average over the "
+        f"folds and {pooled:.3f} pooled; the models of the folds score on different scales"
+        for (split, level, fold), pooled in values.items()
+        if fold == "all" and values.get((split, level, SPREAD), pooled) - pooled > _UNLIKE
+    ]
 
 
 def with_repeats(parts: Sequence[Predictions], repeats: Sequence[int]) -> list[Predictions]:
@@ -152,13 +176,33 @@ def with_repeats(parts: Sequence[Predictions], repeats: Sequence[int]) -> list[P
 
 
 def _thresholds(
-    val: Sequence[Predictions], rules: Sequence[str | float], *, prior: Sequence[float] | None, crossed: bool
+    val: Sequence[Predictions], rules: Sequence[GivenRule], *, prior: Sequence[float] | None, crossed: bool
 ) -> list[Threshold]:
+    whole = Predictions.concat(val).mean_of_repeats()
+    shared: dict[str, Any] = {"rules": rules, "prior": prior, "unfitted": _rare(whole)}
     found: list[Threshold] = []
     for number, part in enumerate(val):
-        fitted_on = _others(part, val) if crossed else part
-        found += fit_thresholds(fitted_on, model=str(number), rules=rules, prior=prior)
-    return [*found, *fit_thresholds(Predictions.concat(val).mean_of_repeats(), model="mean", rules=rules, prior=prior)]
+        found += fit_thresholds(_others(part, val) if crossed else part, model=str(number), **shared)
+    return [*found, *fit_thresholds(whole, model="mean", **shared)]
+
+
+# Labels that so few validation records have, or lack, that a threshold would rest on chance.
+def _rare(whole: Predictions) -> list[str]:
+    if not whole.multilabel:
+        return []
+    positive = whole.labels.sum(axis=0)
+    fewest = np.minimum(positive, len(whole) - positive)
+    return [name for name, count in zip(whole.classes, fewest, strict=True) if count < MIN_POSITIVES]
+
+
+def _unfitted(thresholds: Sequence[Threshold], decision: str) -> list[str]:
+    names = [t.class_name for t in thresholds if t.model == "mean" and t.rule == decision and t.achieved is None]
+    if not names or parse_rule(decision).kind == "fixed":
+        return []
+    return [
+        f"thresholds of {listing(names, limit=4)} are 0.5: fewer than {MIN_POSITIVES} validation records have, or "
+        "lack, the label"
+    ]
 
 
 # What other folds of the repeat say of records, and groups, that the part has not; the part itself where they

@@ -21,7 +21,7 @@ from imgcls.core.errors import nearest
 from imgcls.evaluation.arrays import Bools, Floats, Ints
 from imgcls.evaluation.weighted import Ranking, ratio
 
-__all__ = ["MIN_POSITIVES", "RULES", "Candidates", "Rule", "choose", "parse_rule"]
+__all__ = ["MIN_POSITIVES", "RULES", "Candidates", "GivenRule", "Rule", "choose", "parse_rule"]
 
 #: The rules that are fitted where nothing else is asked for.
 RULES = ("max_f1", "sensitivity>=0.95", "0.5")
@@ -82,7 +82,11 @@ class Rule:
         return repr(self.value) if self.kind == "fixed" else self.kind
 
 
-def parse_rule(given: str | float | Mapping[str, Any] | Rule, *, name: str = "rule") -> Rule:
+#: What `parse_rule` reads.
+GivenRule = str | float | Mapping[str, Any] | Rule
+
+
+def parse_rule(given: GivenRule, *, name: str = "rule") -> Rule:
     """Read a rule.
 
     Args:
@@ -140,8 +144,11 @@ def _of_spec(spec: Mapping[str, Any], name: str) -> Rule:
         if key not in _OPTIONS[kind] | _ALWAYS:
             known = nearest(str(key), _OPTIONS[kind] | {"force"})
             raise options.rejected(f"{name}.{key}", f"be an option of {kind}", spec[key], known)
-    force, every_class = (spec.get(key, False) is True for key in ("force", "every_class"))
-    return attrs.evolve(_of_options(kind, spec, name), force=force, every_class=every_class)
+    flags = {key: spec.get(key, False) for key in _ALWAYS - {"name"}}
+    for key, value in flags.items():
+        if not isinstance(value, bool):
+            raise options.rejected(f"{name}.{key}", "be True or False", value)
+    return attrs.evolve(_of_options(kind, spec, name), **flags)
 
 
 def _of_options(kind: str, spec: Mapping[str, Any], name: str) -> Rule:
@@ -184,7 +191,7 @@ def _fixed_at(value: float | None, given: object, name: str) -> Rule:
 
 def _number(text: Any) -> float | None:
     try:
-        return float(text)
+        return None if isinstance(text, bool) else float(text)
     except (ValueError, TypeError):
         return None
 
@@ -280,7 +287,9 @@ def _sensitivity(found: Candidates, rule: Rule) -> Choice:
 def _specificity(found: Candidates, rule: Rule) -> Choice:
     spared = 1 - found.alarmed
     reached = spared >= _value(rule)
-    places = np.where(reached.any(axis=1), reached.shape[1] - 1 - reached[:, ::-1].argmax(axis=1), 0)
+    last = np.where(reached.any(axis=1), reached.shape[1] - 1 - reached[:, ::-1].argmax(axis=1), 0)
+    called = found.true + found.false  # a score that a resample lacks is no candidate of it
+    places = (called >= _at(called, last)[:, None]).argmax(axis=1)
     return places, _at(spared, places)
 
 

@@ -27,6 +27,8 @@ __all__ = ["Evaluation", "reevaluate"]
 #: What the console shows of each level.
 _SHOWN = ("roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "sensitivity", "specificity")
 
+_UNFITTED = "groups are decided without fitted thresholds, since no validation records with groups are at hand"
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class Evaluation:
@@ -93,8 +95,8 @@ def reevaluate(
     Args:
         predictions: N records of one split.
         thresholds: Of every model that made a prediction.
-        validated: Validation predictions, on which thresholds of aggregated scores are fitted; without them groups are
-            decided by the most probable class.
+        validated: Validation predictions, on which thresholds of aggregated scores are fitted; without them, or their
+            groups, groups are decided by the most probable class, and a warning says so.
         decision: The rule that decides.
         groups: Columns for whose values metrics are wanted.
         aggregation: How images of a group become its prediction, for rows of level "group"; None leaves them out.
@@ -110,6 +112,8 @@ def reevaluate(
     import pandas as pd
 
     columns = [groups] if isinstance(groups, str) else list(groups)
+    if validated is not None and validated.groups is None:
+        validated = None
     tables = [evaluate(predictions, thresholds, **choices)]
     if aggregation is not None:
         tables.append(_by_group(predictions, validated, thresholds, aggregation, choices))
@@ -125,7 +129,7 @@ def reevaluate(
         "decision": decision,
         "aggregation": aggregation,
         "confusion": {decision or "argmax": confusion(predictions, thresholds, decision).tolist()},
-        "warnings": doubts(table),
+        "warnings": doubts(table) + ([_UNFITTED] if aggregation and thresholds and validated is None else []),
     }
     found = {column: worst(part, threshold=decision) for column, part in parts.items()}
     return Evaluation(table=table, worst=found, facts=facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -14,10 +14,20 @@ from imgcls.core.errors import ConfigError, DataError, listing
 from imgcls.evaluation.arrays import Bools, Floats
 from imgcls.evaluation.by_record import record_intervals
 from imgcls.evaluation.predictions import MEAN, Predictions
-from imgcls.evaluation.rules import MIN_POSITIVES, RULES, Candidates, Rule, choose, parse_rule
+from imgcls.evaluation.rules import MIN_POSITIVES, RULES, Candidates, GivenRule, Rule, choose, parse_rule
 from imgcls.evaluation.weighted import restoring
 
-__all__ = ["MIN_POSITIVES", "RULES", "Rule", "Threshold", "fit_thresholds", "model_of", "parse_rule", "values_for"]
+__all__ = [
+    "MIN_POSITIVES",
+    "RULES",
+    "GivenRule",
+    "Rule",
+    "Threshold",
+    "fit_thresholds",
+    "model_of",
+    "parse_rule",
+    "values_for",
+]
 
 
 def _canonical(text: str | float) -> str:
@@ -58,9 +68,10 @@ def fit_thresholds(
     predictions: Predictions,
     *,
     model: str,
-    rules: Sequence[str | float | Mapping[str, Any] | Rule] = RULES,
+    rules: Sequence[GivenRule] = RULES,
     prior: Sequence[float] | None = None,
     minimum: int = 1,
+    unfitted: Collection[str] = (),
     resamples: int = 200,
     seed: int = 0,
 ) -> tuple[Threshold, ...]:
@@ -72,19 +83,21 @@ def fit_thresholds(
         rules: As `parse_rule` reads them.
         prior: (K,) how frequent the classes are in the population, as in `evaluate`.
         minimum: With fewer records of the positive class, or of the other one, a rule that is not forced is refused.
+        unfitted: Of several labels those, too rare to fit anything on, whose threshold is 0.5 unless a rule is forced.
         resamples: How often groups are drawn for the uncertainty of each threshold; 0 leaves it out.
         seed: Of the draws.
 
     Returns:
         One per rule, whose spellings count once. With more than two classes one per class and rule with
         `every_class`, the class against the rest; none for other rules, since there the most probable class is taken.
-        Of several labels one per rule and class; for a class without records it is 0.5, and `num_positives` is 0.
+        Of several labels one per rule and class; for a class without records it is 0.5, and `num_positives` is 0. What
+        was not fitted has no `achieved`.
 
     Raises:
         DataError: if no record of two classes is positive, or too few are.
     """
     wanted = list(dict.fromkeys(map(parse_rule, rules)))
-    fit = _Fitting(predictions=predictions, model=model, prior=prior, resamples=resamples, seed=seed)
+    fit = _Fitting(predictions=predictions, model=model, prior=prior, resamples=resamples, seed=seed, unfitted=unfitted)
     if predictions.positive_index is not None:
         _refuse_few(predictions, wanted, minimum)
         return tuple(fit.of_class(predictions.positive_index, "", wanted))
@@ -117,15 +130,16 @@ class _Fitting:
     prior: Sequence[float] | None
     resamples: int
     seed: int
+    unfitted: Collection[str]
 
     def of_class(self, index: int, class_name: str, rules: Sequence[Rule]) -> Iterator[Threshold]:
         positive = self.predictions.has(index)
         values = {rule: (rule.value, None, None, None) for rule in rules if rule.kind == "fixed"}
-        fitted = [rule for rule in rules if rule.kind != "fixed"]
-        if positive.any():
+        fitted = [rule for rule in rules if rule.kind != "fixed" and (rule.force or class_name not in self.unfitted)]
+        if positive.any() and fitted:
             values |= self._fit(index, positive, fitted)
         for rule in rules:
-            value, achieved, low, high = values.get(rule, (0.5, None, None, None))  # of a class without records
+            value, achieved, low, high = values.get(rule, (0.5, None, None, None))
             yield Threshold(
                 rule=rule.name,
                 value=float(value or 0.0),
@@ -150,9 +164,6 @@ class _Fitting:
     def _ends(
         self, scores: Floats, positive: Bools, rules: Sequence[Rule], scale: Floats
     ) -> dict[Rule, tuple[float | None, float | None]]:
-        if not rules:
-            return {}
-
         def chosen(weights: Floats) -> Floats:
             candidates = Candidates.of(scores, positive, weights * scale)
             return np.stack([choose(candidates, rule)[0] for rule in rules], axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import Any, ClassVar, cast, final
+from typing import Any, ClassVar, final
 
 import attrs
 import torch
@@ -131,14 +131,13 @@ class Explainer(Plugin):
         return {}
 
     # The methods that work here: this one and those in its fields.
+    @final
     def _methods(self) -> list[Explainer]:
-        fields = (
-            [getattr(self, field.name) for field in attrs.fields(cast("Any", type(self)))]
-            if attrs.has(type(self))
-            else []
-        )
+        kind: Any = type(self)
+        fields = [getattr(self, field.name) for field in attrs.fields(kind)] if attrs.has(kind) else []
         return [self, *(method for value in fields if isinstance(value, Explainer) for method in value._methods())]
 
+    @final
     def _explained(self, model: nn.Module, inputs: Tensor, score: Score) -> tuple[Tensor, Mapping[str, Any]]:
         alone, methods, layer = isolated(model), self._methods(), None
         if any(method.uses_layer for method in methods):

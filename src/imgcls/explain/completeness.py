@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import attrs
@@ -12,7 +13,7 @@ from imgcls.core.errors import UnsupportedModelError, listing
 from imgcls.explain.isolation import isolated
 from imgcls.explain.propagation import Propagation, flat, live, swapped
 
-__all__ = ["Completeness", "completeness", "leaks"]
+__all__ = ["Completeness", "completeness", "leaks", "refuse"]
 
 #: How far the sum of all relevance may lie from the score, in parts of it.
 TOLERANCE = 1e-6
@@ -54,8 +55,8 @@ def completeness(model: nn.Module, image: Tensor) -> Completeness:
     Returns:
         The measurement, for the largest logit.
     """
-    model, sources = isolated(model, torch.float64), list[Tensor]()
-    leaf = image.detach().double().requires_grad_()
+    model, leaf = _in_double(model, image)
+    sources: list[Tensor] = []
     with torch.no_grad():
         plain = model(leaf.detach())
     mode = Propagation(None, sources=sources)
@@ -84,14 +85,20 @@ def leaks(model: nn.Module, image: Tensor) -> list[str]:
     Returns:
         Each function with the modules that it runs in, the first to run first.
     """
-    model = isolated(model, torch.float64)
+    model, leaf = _in_double(model, image)
     audit = _Audit()
     for module in model.modules():
         module.register_forward_pre_hook(audit.enter)
         module.register_forward_hook(audit.leave)
     with Propagation(None, sources=[], audit=audit):
-        model(image.detach().double().requires_grad_())
+        model(leaf)
     return [f"{name} in {listing(sorted(owners), limit=3)}" for name, owners in audit.found.items()]
+
+
+def _in_double(model: nn.Module, image: Tensor) -> tuple[nn.Module, Tensor]:
+    if image.device.type == "mps":  # which has no double precision
+        model, image = copy.deepcopy(model).cpu(), image.cpu()
+    return isolated(model, torch.float64), image.detach().to(torch.float64).requires_grad_()
 
 
 # Runs each function once more by itself and compares what goes in with what comes out.

@@ -24,14 +24,15 @@ from imgcls.explain.rules import FirstRule, Layer, Rule
 __all__ = ["Made", "Propagation", "flat", "live", "plain_name", "swapped"]
 
 #: What the pixels may pass before the first layer: what moves or averages them, and what scales and shifts them.
-_MOVES = (
+_MOVING = (
     "pad reshape view permute transpose flatten contiguous to float double clone getitem unsqueeze squeeze chunk split "
     "cat stack unfold roll flip interpolate avg_pool2d movedim unflatten pixel_unshuffle expand narrow"
 )
-_SCALES = "add sub mul div batch_norm"
+_MOVES = frozenset(_MOVING.split())
+_SCALES = frozenset(("add", "sub", "mul", "div", "batch_norm"))
 
 #: Layers that get a rule, by the name of their function.
-_LAYERS = "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"
+_LAYERS = frozenset(("linear", *(f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3))))
 
 
 def live(value: Any) -> bool:
@@ -161,9 +162,9 @@ class Propagation(TorchFunctionMode):
         self.names.add(name)
         func, kwargs = _out_of_place(func, name, kwargs)
         raw = [value for value in signals if value in self.raw]
-        if raw and (name in _MOVES.split() or (name in _SCALES.split() and len(signals) == 1)):
-            return self._moved(func, args, kwargs, raw, scales=name in _SCALES.split())
-        if raw and name not in _LAYERS.split():
+        if raw and (name in _MOVES or (name in _SCALES and len(signals) == 1)):
+            return self._moved(func, args, kwargs, raw, scales=name in _SCALES)
+        if raw and name not in _LAYERS:
             args, kwargs = swapped([args, kwargs], lambda v: _Leave.apply(v) if live(v) and v in self.raw else v)
         if self.audit is not None:
             self.audit(self, func, name, args, kwargs)
@@ -181,12 +182,12 @@ class Propagation(TorchFunctionMode):
         Returns:
             What it gives.
         """
-        from imgcls.explain.rewrites import REWRITES
+        from imgcls.explain.rewrites import REWRITES  # which is written for this class
 
         rewrite = REWRITES.get(name)
         found = func(*args, **kwargs) if rewrite is None else rewrite(self, func, args, kwargs)
         signals = [value for value in flat([args, kwargs]) if live(value)]
-        if name not in _LAYERS.split() and all(value in self.gates for value in signals):
+        if name not in _LAYERS and all(value in self.gates for value in signals):
             self.mark_gates(found)
         return found
 
@@ -214,22 +215,26 @@ class Propagation(TorchFunctionMode):
         self.sources.append(torch.as_tensor(value, dtype=torch.float64).detach().clone().requires_grad_())
         return self.sources[-1]
 
-    def layer(self, layer: Layer, x: Tensor, rule: Rule | FirstRule) -> Tensor:
-        """Run a layer that gets a rule.
+    def layer(self, layer: Layer, x: Tensor, *, kind: str) -> Tensor:
+        """Run a layer with the rule of its kind, or with that of the first layer if pixels come in.
 
         Args:
             layer: The layer.
             x: Its input, a signal.
-            rule: The rule.
+            kind: The name of its function.
 
         Returns:
             Its output.
         """
+        assert self.composite is not None
         bounds = self.raw.get(x)
+        rule: Any = self.composite.linear if kind == "linear" else self.composite.conv
+        rule = rule if bounds is None else self.composite.first
         with torch.no_grad():
             y = layer(x)
         found: Tensor = _Ruled.apply(x, y, layer.without_bias() if self.zero_bias else layer, rule, bounds)
-        self.made[found] = Made(x=x, layer=layer, rule=rule, bounds=bounds)
+        if "transpose" not in kind:  # whose channels lie elsewhere
+            self.made[found] = Made(x=x, layer=layer, rule=rule, bounds=bounds)
         return found
 
     def merged(self, made: Made, layer: Layer, y: Tensor) -> Tensor:

@@ -39,15 +39,12 @@ def _layer(mode: Propagation, func: Any, args: Any, kwargs: Any) -> Any:
         found: Tensor = func(x, weight, bias, **rest)
         return found
 
-    if live(weight):  # made from the image, as in dynamic convolutions
+    if live(weight) or live(bias):  # made from the image, as in dynamic convolutions
         found = _product(mode, run, (x, weight), {})
         return found if bias is None else _sum(mode, torch.add, (found, bias.reshape(-1, *[1] * (found.ndim - 2))), {})
     if mode.composite is None:
         return run(x, weight, mode.source(bias))
-    rule: Any = mode.composite.linear if func.__name__ == "linear" else mode.composite.conv
-    if x in mode.raw and mode.composite.first is not None:
-        rule = mode.composite.first
-    return mode.layer(Layer(run=run, weight=weight, bias=bias), x, rule)
+    return mode.layer(Layer(run=run, weight=weight, bias=bias), x, kind=func.__name__)
 
 
 def _batch_norm(mode: Propagation, func: Any, args: Any, kwargs: Any) -> Any:
@@ -59,7 +56,7 @@ def _batch_norm(mode: Propagation, func: Any, args: Any, kwargs: Any) -> Any:
     scale = scale if given.get("weight") is None else scale * given["weight"]
     shift = -mean * scale if given.get("bias") is None else given["bias"] - mean * scale
     made = mode.made.get(x)
-    if made is not None and x.ndim in {2, 4} and len(made.layer.weight) == len(scale):
+    if made is not None and x.ndim in {2, 4}:
         with torch.no_grad():
             y = func(*args, **kwargs)
         return mode.merged(made, _scaled(made.layer, scale, shift), y)

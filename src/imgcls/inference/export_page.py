@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from imgcls.core.folders import write_text
 from imgcls.inference.exported import FORMATS, Description
@@ -66,8 +68,8 @@ def _signature(about: Description) -> str:
     calibrated = ", calibrated" if about.calibrations else ""
     lines = [
         f"- `pixels`: (B, {high}, {wide}, {spec.channels}), {spec.dtype.name}, {colour}; any B.",
-        "  Normalisation is inside. Files are decoded upright and brought to this size by `imgcls.data.images.read`, which needs no torch:",
-        f"  fit `{spec.fit}`, {spec.interpolation}, with antialiasing when shrinking.",
+        "  Normalisation is inside. Files are decoded upright and brought to this size by `imgcls.data.images.read`,",
+        f"  which needs no torch: fit `{spec.fit}`, {spec.interpolation}, with antialiasing when shrinking.",
         f"- `probs`: (B, {count}), float32, in the order of the classes{calibrated}.",
         f"- `each`: (B, {len(about.folds)}, {count}), those of each model.",
     ]
@@ -97,5 +99,21 @@ def _cost(about: Description) -> list[str]:
     return [
         f"- Integers of 8 bits changed {cost['changed_decisions']:.2%} of {cost['records']} decisions on records that",
         f"  the models did not train on, and probabilities by {cost['mean_difference']:.4f} on average,",
-        f"  {cost['max_difference']:.4f} at most. `quantisation.csv` has all metrics before and after, with intervals.",
+        f"  {cost['max_difference']:.4f} at most. `quantisation.csv` has all metrics before and after:",
+        "",
+        "| records | metric | before | in 8 bits |",
+        "| --- | --- | --- | --- |",
+        *map(_row, cost["metrics"]),
     ]
+
+
+def _row(found: Mapping[str, Any]) -> str:
+    name = found["metric"].replace("_", " ") + (f" at {found['threshold']}" if found["threshold"] else "")
+    return f"| {found['split']} | {name} | {_value(found, 'before')} | {_value(found, 'int8')} |"
+
+
+def _value(found: Mapping[str, Any], when: str) -> str:
+    value, low, high = (found[f"{part}_{when}"] for part in ("value", "low", "high"))
+    if value is None:
+        return "not defined"
+    return f"{value:.4f}" + ("" if low is None else f" (95 % interval {low:.4f} to {high:.4f})")

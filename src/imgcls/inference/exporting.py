@@ -15,7 +15,7 @@ from imgcls.core import options
 from imgcls.core.dumping import dump
 from imgcls.core.errors import UnsupportedModelError
 from imgcls.core.folders import reserved, whole
-from imgcls.core.progress import say
+from imgcls.core.progress import say, warn
 from imgcls.evaluation.predictions import MEAN
 from imgcls.evaluation.thresholds import Threshold
 from imgcls.inference.explaining import Subject
@@ -31,6 +31,9 @@ __all__ = ["MAX_DIFFERENCE", "Order", "export", "of_fold", "single"]
 
 #: How far a probability of the exported model may be from that of the run.
 MAX_DIFFERENCE = 1e-4
+
+#: More changed decisions than this are a warning.
+_MANY_CHANGED = 0.01
 
 _WRITERS: Mapping[str, Callable[[Graph, Path, NDArray[Any]], None]] = MappingProxyType(
     {"onnx": write_onnx, "torch-export": write_program, "safetensors": write_weights}
@@ -172,5 +175,9 @@ def _in_integers(folder: Path, about: Description, trials: Sequence[Subject]) ->
     quantise(file, trials[0])
     table, cost = measured_cost(before, open_exported(folder, about).run, trials, about.folds)
     table.to_csv(folder / "quantisation.csv", index=False)
-    say(f"int8: {cost['changed_decisions']:.2%} of {cost['records']} decisions changed")
+    tell = warn if cost["changed_decisions"] > _MANY_CHANGED else say
+    tell(
+        f"8-bit integers changed {cost['changed_decisions']:.2%} of {cost['records']} decisions on records that the "
+        "models did not train on; 'quantisation.csv' has every metric before and after"
+    )
     return cost

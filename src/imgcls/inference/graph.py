@@ -30,7 +30,7 @@ class Graph(nn.Module):
         self, models: Sequence[Classifier], spec: ImageSpec, calibrations: Sequence[Calibration], *, multilabel: bool
     ) -> None:
         super().__init__()
-        each = list(calibrations) or [None] * len(models)
+        each: Sequence[Calibration | None] = list(calibrations) or [None] * len(models)
         parts = zip(models, each, strict=True)
         self.parts = nn.ModuleList(_Part(model, spec, to_probs(one, multilabel=multilabel)) for model, one in parts)
         self.eval()

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from numpy.typing import NDArray
 
+from imgcls.core.config import from_yaml
 from imgcls.core.errors import ConfigError
 from imgcls.core.folders import write_text
+from imgcls.core.progress import warn
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.evaluation.baselines import Known, warnings_of
 from imgcls.evaluation.calibration import Calibration, load_calibrations
 from imgcls.evaluation.conformal import Conformal, fit_conformal
-from imgcls.evaluation.openings import Openings, openings
+from imgcls.evaluation.openings import Openings, digest_of, note_opening, openings
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.rejecting import Rejection, RiskCoverage, fit_rejection, risk_coverage
+from imgcls.evaluation.summary import Evaluation
 from imgcls.evaluation.thresholds import Threshold
 from imgcls.inference.comparing import compare_with_baselines, known_of
 from imgcls.inference.saved import SavedModel
@@ -108,8 +111,42 @@ class Judging(ABC):
         noted = self.facts.get("test_openings")
         if noted is None:
             return None
-        now = openings(self.folder.resolve().parent, noted["fingerprint"])
+        now = openings(self._project, noted["fingerprint"])
         return now if now.count >= noted["count"] else Openings(**noted)  # the run may have been moved
+
+    # The folder of the runs; a refitted model may be in that of its run.
+    @property
+    def _project(self) -> Path:
+        parent = self.folder.resolve().parent
+        return parent.parent if (parent / "run.json").exists() else parent
+
+    def opened(self, evaluation: Evaluation, predictions: Predictions) -> Evaluation:
+        """Note in the test ledger that the records of another set were judged.
+
+        Args:
+            evaluation: The numbers of it.
+            predictions: What they are of.
+
+        Returns:
+            The same with `test_openings` in its facts, and a warning where several configurations were tried on the
+            records; a run that judges them again counts once.
+        """
+        folder, begun = self.folder.resolve(), (self.folder / "environment.json").stat().st_mtime_ns
+        options = from_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
+        try:
+            found = note_opening(
+                self._project,
+                predictions,
+                configuration=digest_of(options),
+                run=folder.name,
+                key=f"{folder} {begun}",
+            )
+        except OSError as error:
+            warn(f"The opening of the test records could not be noted in {self._project}: {error}")
+            return evaluation
+        warnings = [*evaluation.facts["warnings"], *([str(found)] if found.configurations > 1 else [])]
+        facts = {**evaluation.facts, "warnings": warnings, "test_openings": attrs.asdict(found)}
+        return attrs.evolve(evaluation, facts=facts)
 
     def baselines(self, *, probe: bool | NDArray[Any] = False) -> pd.DataFrame:
         """Compare the models with what is reached without them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,17 @@ def measured_cost(
         changed.append((pair[0] != pair[1]).reshape(len(one), -1).any(axis=1))
     gap, flipped = np.concatenate(gaps), np.concatenate(changed)
     cost = {"max_difference": gap.max(), "mean_difference": gap.mean(), "changed_decisions": flipped.mean()}
-    return pd.concat(tables), {name: float(value) for name, value in cost.items()} | {"records": len(gap)}
+    table = pd.concat(tables)
+    found = {name: float(value) for name, value in cost.items()} | {"records": len(gap)}
+    return table, found | {"metrics": _main(table, trials[0].saved.decision)}
+
+
+# The numbers of all records, of the metrics that people ask for first.
+def _main(table: pd.DataFrame, decision: str) -> list[dict[Hashable, Any]]:
+    wanted = {"roc_auc": "", "average_precision": "", "balanced_accuracy": decision, "ece": ""}
+    rows = table[(table["class"] == "") & table["fold"].isin(["all", "mean"])]
+    rows = rows[rows["metric"].map(wanted) == rows["threshold"]]
+    return list(rows.drop(columns=["fold", "class"]).astype(object).where(rows.notna(), None).to_dict("records"))
 
 
 def _both(before: Runner, after: Runner, trial: Subject, folds: Sequence[int]) -> list[Predictions]:

@@ -1,159 +1,346 @@
-"""Figures of a run as inline SVG."""
+"""The figures of a run: each is numbers first, and drawn from them."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from imgcls.evaluation.predictions import Predictions
+from imgcls.evaluation.rejecting import RiskCoverage
+from imgcls.evaluation.reliability import Reliability
+from imgcls.report.curves import Curve, Sweep
+from imgcls.report.drawing import COLORS, INK, MANY, Drawing, legend, named, panels, short
+from imgcls.report.names import nice
+from imgcls.report.summaries import ConfusionRates, Forest, Learning, ScoreHistogram
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = [
+    "draw_confusion",
+    "draw_forest",
+    "draw_histogram",
+    "draw_learning",
+    "draw_precision_recall",
+    "draw_reliability",
+    "draw_risk",
+    "draw_roc",
+    "draw_sweep",
+]
 
-__all__ = ["MANY", "confusion_figure", "curves_figure", "learning_figure"]
+#: A line has at most so many points; more make the page large and show nothing.
+_POINTS = 400
 
-#: Of more classes a legend names only the first ones, and a confusion matrix shows no zeros.
-MANY = 12
-
-#: Names longer than this many characters are cut in figures, where they would leave no room for the data.
-_LONGEST = 28
-
-
-def learning_figure(history: pd.DataFrame, monitor: str) -> str:
-    """Draw loss and monitored metric over the epochs of every fold, kept checkpoints marked.
-
-    Args:
-        history: Rows of all folds with `fold`, `epoch`, `train_loss`, `val_<metric>`, `best`.
-        monitor: The monitored metric.
-
-    Returns:
-        An SVG element.
-    """
-    figure, (left, right) = _figure(9, 3.2, columns=2)
-    for number, rows in history.groupby("fold"):
-        color = f"C{int(str(number)) % 10}"
-        epochs = rows["epoch"] + 1
-        left.plot(epochs, rows["train_loss"], color=color, linestyle="--", linewidth=1)
-        left.plot(epochs, rows["val_loss"], color=color, linewidth=1.4)
-        right.plot(epochs, rows[f"val_{monitor}"], color=color, linewidth=1.4)
-        kept = rows[rows["best"] == 1].tail(1)
-        right.plot(kept["epoch"] + 1, kept[f"val_{monitor}"], "o", color=color, label=f"fold {number}")
-    left.set(title="Loss: training (dashed), validation", xlabel="epoch")
-    right.set(title=f"Validation {monitor.replace('_', ' ')}, kept epoch marked", xlabel="epoch")
-    right.legend(fontsize=8, frameon=False)
-    return _svg(figure, "Learning curves: loss and monitored metric by epoch")
+_WIDE = (5.6, 3.8)
 
 
-def curves_figure(predictions: Predictions) -> str:
-    """Draw ROC and precision-recall curves, of the positive class or of each against the rest.
+def draw_roc(curves: Sequence[Curve]) -> Drawing:
+    """Draw ROC curves.
 
     Args:
-        predictions: N records. Of many classes the first ones are named and the rest is grey.
+        curves: One a class.
 
     Returns:
-        An SVG element.
+        The figure.
     """
-    figure, (left, right) = _figure(9, 3.6, columns=2)
-    shown, drawn = _shown(predictions), []
-    for place, index in enumerate(shown):
-        hits, alarms = _cumulated(predictions.has(index), predictions.probs[:, index])
-        style = _style(place)
-        left.step(alarms / alarms[-1], hits / hits[-1], where="post", **style)
-        drawn += right.step(hits / hits[-1], hits / (hits + alarms), where="pre", **style)
-    left.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
-    left.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
-    right.set(title="Precision-recall", xlabel="recall", ylabel="precision", ylim=(0, 1.02))
-    names = [predictions.classes[index] for index in shown]
+    figure, axis = panels(5.6 if len(curves) == 1 else 7.0, 4.4)
+    axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+    _lines(figure, axis, curves)
+    named(
+        axis,
+        xlabel="1 - specificity (false alarms among records without the class)",
+        ylabel="sensitivity (share that is found)",
+        aspect="equal",
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+    )
+    told = [
+        f"{curve.class_name}: sensitivity {np.interp(0.1, curve.x, curve.y):.2f} at 1 - specificity 0.1"
+        for curve in curves[:MANY]
+    ]
+    return Drawing(name="roc", title="ROC curve", text="; ".join(told), data=tuple(curves), figure=figure)
+
+
+def draw_precision_recall(curves: Sequence[Curve], shares: Sequence[float] = ()) -> Drawing:
+    """Draw precision-recall curves.
+
+    Args:
+        curves: One a class.
+        shares: How frequent the class of each is, which is the precision of chance; drawn for a single curve.
+
+    Returns:
+        The figure.
+    """
+    figure, axis = panels(5.6 if len(curves) == 1 else 7.0, 4.4)
+    if len(shares) == 1:
+        axis.axhline(shares[0], color=INK, linewidth=0.8, linestyle=":")
+    _lines(figure, axis, curves)
+    named(
+        axis,
+        xlabel="recall (share that is found)",
+        ylabel="precision (share of calls that are right)",
+        xlim=(-0.01, 1.01),
+        ylim=(0, 1.02),
+    )
+    told = [f"{curve.class_name}: precision {_at(curve, 0.9):.2f} at recall 0.9" for curve in curves[:MANY]]
+    return Drawing(
+        name="precision_recall",
+        title="Precision-recall curve",
+        text="; ".join(told),
+        data=tuple(curves),
+        figure=figure,
+    )
+
+
+def _at(curve: Curve, recall: float) -> float:
+    return float(curve.y[min(int(np.searchsorted(curve.x, recall - 1e-12)), len(curve.y) - 1)])
+
+
+def _lines(figure: Any, axis: Any, curves: Sequence[Curve]) -> None:
+    drawn = []
+    for place, curve in enumerate(curves):
+        color = COLORS[place % len(COLORS)] if place < MANY else "#8a8f98"
+        if np.isfinite(curve.low).any():
+            axis.fill_between(curve.grid, curve.low, curve.high, color=color, alpha=0.22, linewidth=0)
+        kept = np.unique(np.linspace(0, len(curve.x) - 1, min(_POINTS, len(curve.x))).astype(np.int64))
+        width, style = (0.8, "-") if place >= MANY else (1.8, "-" if place < len(COLORS) else "--")
+        drawn += axis.plot(
+            curve.x[kept], curve.y[kept], color=color, linewidth=width, linestyle=style, zorder=1.5 + (place < MANY)
+        )
+    names = [curve.class_name for curve in curves]
     if len(names) == 1:
-        _legend(right, drawn, names)
-    elif names:
-        _legend(figure, drawn, names, loc="outside center right")
-    return _svg(figure, "ROC and precision-recall curves")
+        legend(axis, drawn, names, loc="best")
+    else:
+        legend(figure, drawn, names, loc="outside right upper")
 
 
-# A class that no record has, or every record, has no curve.
-def _shown(predictions: Predictions) -> list[int]:
-    positive = predictions.positive_index
-    wanted = range(predictions.num_classes) if positive is None else [positive]
-    return [index for index in wanted if 0 < predictions.has(index).sum() < len(predictions)]
-
-
-def _style(place: int) -> dict[str, Any]:
-    if place >= MANY:
-        return {"color": "0.8", "linewidth": 0.8, "zorder": 1.5}
-    return {"color": f"C{place % 10}", "linewidth": 1.4, "linestyle": "-" if place < 10 else "--"}
-
-
-# Texts are set afterwards: a legend leaves out names that begin with an underscore.
-def _legend(owner: Any, drawn: Sequence[Any], names: Sequence[str], **place: Any) -> None:
-    title = f"first {MANY} of {len(names)} classes" if len(names) > MANY else None
-    legend = owner.legend(
-        drawn[:MANY], ["name"] * len(names[:MANY]), fontsize=8, frameon=False, title=title, title_fontsize=8, **place
-    )
-    for text, name in zip(legend.get_texts(), names, strict=False):
-        text.set(text=_short(name), parse_math=False)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
-
-
-# True and false positives at each distinct score, from the highest.
-def _cumulated(truth: Any, scores: Any) -> tuple[Any, Any]:
-    order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.diff(np.append(-scores[order], np.inf)))
-    return np.cumsum(truth[order])[last], np.cumsum(~truth[order])[last]
-
-
-def confusion_figure(table: list[list[int]], classes: list[str]) -> str:
-    """Draw a confusion matrix with counts, shaded by the share of each true class.
+def draw_reliability(found: Reliability) -> Drawing:
+    """Draw a reliability curve.
 
     Args:
-        table: A row per true and a column per decided class.
-        classes: The classes in the order of the table.
+        found: The curve.
 
     Returns:
-        An SVG element.
+        The figure.
     """
-    counts = np.array(table)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 2.2 + 0.42 * len(classes)
-    figure, axis = _figure(side + 0.8, side, columns=1)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axis.set(xticks=range(len(classes)), yticks=range(len(classes)), xlabel="decided", ylabel="true")
-    names = [_short(name) for name in classes]
-    axis.set_xticklabels(
-        names, rotation=45 if max(map(len, names)) > 4 else 0, ha="right", fontsize=8, parse_math=False
+    figure, axis = panels(5.6, 4.4)
+    what = found.class_name or "the most probable class"
+    axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+    errors = np.nan_to_num(np.abs(np.stack([found.kept - found.low, found.high - found.kept])))
+    sizes = 16 + 80 * found.counts / found.counts.max()
+    axis.errorbar(found.promised, found.kept, yerr=errors, color=COLORS[0], linewidth=1.4, capsize=3)
+    axis.scatter(found.promised, found.kept, s=sizes, color=COLORS[0], linewidths=0, zorder=3)
+    named(
+        axis,
+        xlabel=f"promised: mean probability of {short(what)}",
+        ylabel="kept: share for which it came true",
+        aspect="equal",
+        xlim=(-0.03, 1.03),
+        ylim=(-0.03, 1.03),
     )
-    axis.set_yticklabels(names, fontsize=8, parse_math=False)
-    for (row, column), count in np.ndenumerate(counts):
-        if count or len(classes) <= MANY:
-            color = "white" if shares[row, column] > 0.5 else "black"
-            axis.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
-    return _svg(figure, "Confusion matrix")
+    text = f"Probability of {what}: on average kept and promised shares differ by {found.error:.3f}"
+    return Drawing(name="reliability", title="Reliability", text=text, data=found, figure=figure)
 
 
-def _figure(width: float, height: float, *, columns: int) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
+def draw_confusion(found: ConfusionRates) -> Drawing:
+    """Draw a confusion matrix: counts, and with few classes the rates of each true class with intervals.
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, columns)
+    Args:
+        found: The table.
+
+    Returns:
+        The figure.
+    """
+    size = len(found.classes)
+    cell = 1.25 if size <= 4 else 0.95 if size <= 8 else 0.48
+    figure, axis = panels(1.8 + cell * size * 1.15, 1.2 + cell * size)
+    for (row, column), rate in np.ndenumerate(found.rates):
+        # A pale shade under words in the colour of the page's text, which is read in light and dark.
+        color = COLORS[2] if row == column else COLORS[1]
+        shade = 0.0 if np.isnan(rate) else 0.5 * float(rate)
+        axis.add_patch(_square(column, row, color=color, alpha=shade))
+        if found.counts[row, column] or size <= MANY:
+            axis.text(
+                column, row, _cell(found, row, column), ha="center", va="center", color=INK, fontsize=9, linespacing=1.5
+            )
+    names = [short(name) for name in found.classes]
+    named(axis, xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xlabel="decided", ylabel="true")
+    axis.set(xticks=range(size), yticks=range(size))
+    tilted = size > 4 and max(map(len, names)) > 4
+    axis.set_xticklabels(names, rotation=45 if tilted else 0, ha="right" if tilted else "center", parse_math=False)
+    axis.set_yticklabels(names, parse_math=False)
+    right = int(np.trace(found.counts))
+    text = f"{right} of {int(found.counts.sum())} decisions are right"
+    if size <= 4:
+        text += "; " + "; ".join(
+            f"true {found.classes[row]}, decided {found.classes[column]}: {count}"
+            for (row, column), count in np.ndenumerate(found.counts)
+        )
+    return Drawing(name="confusion", title="Confusion matrix", text=text, data=found, figure=figure)
 
 
-def _svg(figure: Any, title: str) -> str:
-    import matplotlib as mpl
+def _square(column: int, row: int, *, color: str, alpha: float) -> Any:
+    from matplotlib.patches import Rectangle
 
-    buffer = io.StringIO()
-    # Fixed names inside make the same figure the same text; words stay text.
-    with mpl.rc_context({"svg.hashsalt": title, "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    prefix = re.sub(r"[^a-z]+", "-", title.lower())
-    # Ids must be unique on a page with several figures.
-    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, alpha=alpha, linewidth=0)
+
+
+def _cell(found: ConfusionRates, row: int, column: int) -> str:
+    count, rate = int(found.counts[row, column]), found.rates[row, column]
+    if len(found.classes) > 8 or np.isnan(rate):
+        return str(count)
+    low, high = found.low[row, column], found.high[row, column]
+    ends = "" if np.isnan(low) or len(found.classes) > 4 else f"\n({low:.0%} to {high:.0%})"
+    return f"{count}\n{rate:.0%}{ends}"
+
+
+def draw_histogram(found: ScoreHistogram, cuts: Sequence[tuple[str, float]] = ()) -> Drawing:
+    """Draw how scores are spread over the records of each class.
+
+    Args:
+        found: The counts.
+        cuts: Thresholds to mark, by name.
+
+    Returns:
+        The figure.
+    """
+    figure, axis = panels(*_WIDE)
+    drawn, names = [], list(found.counts)[:MANY]
+    for place, name in enumerate(names):
+        color, counts = COLORS[place % len(COLORS)], found.counts[name]
+        shares = counts / max(1, counts.sum())
+        if len(names) == 2:
+            drawn.append(axis.stairs(shares, found.edges, color=color, fill=True, alpha=0.45))
+        drawn_line = axis.stairs(shares, found.edges, color=color, linewidth=1.6)
+        drawn += [] if len(names) == 2 else [drawn_line]
+    for name, value in cuts:
+        axis.axvline(value, color=INK, linewidth=1, linestyle="--")
+        axis.annotate(
+            name, (value, 1), xycoords=("data", "axes fraction"), xytext=(3, -9), textcoords="offset points",
+            fontsize=8, color=INK, parse_math=False,
+        )  # fmt: skip
+    named(axis, xlabel=found.what, ylabel="share of the class", xlim=(0, 1))
+    legend(figure, drawn, names, loc="outside upper center", ncols=min(4, len(names)))
+    middles = (found.edges[1:] + found.edges[:-1]) / 2
+    told = [
+        f"{name}: mean {np.average(middles, weights=found.counts[name]):.2f}"
+        for name in names
+        if found.counts[name].sum()
+    ]
+    return Drawing(
+        name="scores", title="Scores by true class", text=f"{found.what}; " + ", ".join(told), data=found, figure=figure
+    )
+
+
+def draw_sweep(found: Sweep, cuts: Sequence[tuple[str, float]] = ()) -> Drawing:
+    """Draw what thresholds do.
+
+    Args:
+        found: The numbers.
+        cuts: Thresholds to mark, by name.
+
+    Returns:
+        The figure.
+    """
+    figure, axis = panels(*_WIDE)
+    words = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "precision (ppv)", "f1": "F1"}
+    drawn = []
+    for color, name in zip(COLORS, words, strict=False):
+        if np.isfinite(found.low[name]).any():
+            axis.fill_between(found.thresholds, found.low[name], found.high[name], color=color, alpha=0.18, linewidth=0)
+        drawn += axis.plot(found.thresholds, found.values[name], color=color, linewidth=1.6)
+    for _, value in cuts:
+        axis.axvline(value, color=INK, linewidth=1, linestyle="--")
+    named(axis, xlabel=f"threshold of the probability of {short(found.class_name)}", xlim=(0, 1), ylim=(0, 1.02))
+    legend(figure, drawn, list(words.values()), loc="outside upper center", ncols=4)
+    marks = "; ".join(f"{name} at {value:.3f}" for name, value in cuts)
+    return Drawing(
+        name="thresholds",
+        title="Sensitivity, specificity, precision and F1 over the threshold",
+        text=f"Marked: {marks}" if marks else "",
+        data=found,
+        figure=figure,
+    )
+
+
+def draw_risk(found: RiskCoverage) -> Drawing:
+    """Draw the risk-coverage curve.
+
+    Args:
+        found: The curve.
+
+    Returns:
+        The figure.
+    """
+    figure, axis = panels(5.6, 3.8)
+    axis.fill_between(found.coverage, found.low, found.high, color=COLORS[0], alpha=0.22, linewidth=0)
+    axis.plot(found.coverage, found.risk, color=COLORS[0], linewidth=1.8)
+    named(
+        axis,
+        xlabel="coverage (share of records that are decided, the surest first)",
+        ylabel="share of wrong decisions",
+        xlim=(0, 1.01),
+    )
+    axis.set_ylim(bottom=0)
+    half = float(np.interp(0.5, found.coverage, found.risk))
+    text = f"All decided: {found.risk[-1]:.3f} are wrong; the surer half: {half:.3f}"
+    return Drawing(name="risk_coverage", title="Risk and coverage", text=text, data=found, figure=figure)
+
+
+def draw_forest(found: Forest, *, reference: float | None = None) -> Drawing:
+    """Draw one metric of several parts.
+
+    Args:
+        found: The values.
+        reference: Where a line is drawn; None takes the value of all records.
+
+    Returns:
+        The figure.
+    """
+    count = len(found.names)
+    figure, axis = panels(5.6, 0.9 + 0.32 * count)
+    places = np.arange(count)
+    known = ~np.isnan(found.low)
+    axis.hlines(places[known], found.low[known], found.high[known], color=COLORS[0], linewidth=1.6)
+    axis.plot(found.values, places, "o", color=COLORS[0], markersize=5)
+    line = found.values[found.names.index("all")] if reference is None and "all" in found.names else reference
+    if line is not None:
+        axis.axvline(line, color=INK, linewidth=0.8, linestyle=":")
+    named(axis, xlabel=nice(found.metric), ylim=(count - 0.5, -0.5))
+    axis.set_yticks(places)
+    labels = [f"{short(name)} (n = {n})" for name, n in zip(found.names, found.counts, strict=True)]
+    axis.set_yticklabels(labels, parse_math=False)
+    told = [
+        f"{name} not defined" if np.isnan(value) else f"{name} {value:.3f}"
+        for name, value in zip(found.names, found.values, strict=True)
+    ]
+    return Drawing(
+        name=f"forest_{found.metric}", title=nice(found.metric), text=", ".join(told), data=found, figure=figure
+    )
+
+
+def draw_learning(found: Learning) -> Drawing:
+    """Draw loss and monitored metric over the epochs of each fold, kept checkpoints marked.
+
+    Args:
+        found: The epochs.
+
+    Returns:
+        The figure.
+    """
+    figure, (left, right) = panels(9, 3.4, columns=2)
+    drawn = []
+    for place, fold in enumerate(found.folds):
+        color = COLORS[place % len(COLORS)]
+        marker = "o" if len(fold.epochs) == 1 else None  # a single epoch makes no line
+        left.plot(fold.epochs, fold.train_loss, color=color, linestyle="--", linewidth=1.2, marker=marker)
+        left.plot(fold.epochs, fold.val_loss, color=color, linewidth=1.6, marker=marker)
+        drawn += right.plot(fold.epochs, fold.monitored, color=color, linewidth=1.6)
+        at = fold.epochs == fold.kept
+        right.plot(fold.epochs[at], fold.monitored[at], "o", color=color)
+    words = found.monitor.replace("_", " ")
+    named(left, title="Loss: training (dashed), validation", xlabel="epoch")
+    named(right, title=f"Validation {words}, kept epoch marked", xlabel="epoch")
+    for axis in (left, right):
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    legend(figure, drawn, [f"fold {fold.fold}" for fold in found.folds], loc="outside right upper")
+    kept = [f"fold {fold.fold} epoch {fold.kept} of {len(fold.epochs)}" for fold in found.folds if fold.kept]
+    return Drawing(name="learning", title="Learning curves", text=f"Kept: {', '.join(kept)}", data=found, figure=figure)

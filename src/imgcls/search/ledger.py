@@ -84,9 +84,10 @@ def save(folder: Path, entry: Entry) -> None:
         folder: The folder of the study.
         entry: The trial; an earlier version of it is replaced.
     """
-    outcome = None if entry.outcome is None else attrs.asdict(entry.outcome)
-    for name in ("values", "constraints") if outcome else ():
-        outcome[name] = list(map(_written, outcome[name]))
+    outcome = None
+    if entry.outcome is not None:
+        numbers = {name: list(map(_written, getattr(entry.outcome, name))) for name in ("values", "constraints")}
+        outcome = {**attrs.asdict(entry.outcome), **numbers}
     reports = {str(step): _written(value) for step, value in entry.reports.items()}
     path = folder / "trials" / f"{entry.trial.number:06d}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -292,7 +292,11 @@ def ped_anova(entries: Sequence[Entry], space: Space, *, direction: str) -> dict
     with _quiet():
         study = optuna.create_study(direction=direction)
         for entry in entries:
-            first = attrs.evolve(entry, outcome=Outcome("complete", values=entry.outcome.values[0])) if entry.outcome else entry
+            first = (
+                attrs.evolve(entry, outcome=Outcome("complete", values=entry.outcome.values[0]))
+                if entry.outcome
+                else entry
+            )
             study.add_trial(_frozen(first, plan))
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         try:

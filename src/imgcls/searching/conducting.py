@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import attrs
 import numpy as np
@@ -18,7 +18,7 @@ from imgcls.execution.base import Executor, Listener, Result, Task
 from imgcls.runtime.interruption import Interrupted
 from imgcls.search.base import Study
 from imgcls.search.table import best
-from imgcls.search.trials import Entry, Outcome, Trial
+from imgcls.search.trials import Outcome, Trial
 from imgcls.searching.pruning import Finished, FoldPruning
 from imgcls.searching.trial import EpochDone, FoldDone, Reached, Shared, run_trial
 
@@ -180,7 +180,7 @@ def _failed(result: Result) -> Outcome:
     if error is not None:
         error.__traceback__ = None  # its frames hold tensors
     gc.collect()
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return Outcome(_state(result), reason=result.reason, facts={"seconds": round(result.seconds, 3)})
 
@@ -196,5 +196,3 @@ def _state(result: Result) -> str:
 
 def _shown(outcome: Outcome) -> str:
     return ", ".join(f"{value:.4f}" for value in outcome.values) if outcome.valued else outcome.reason
-
-

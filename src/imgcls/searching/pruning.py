@@ -92,9 +92,7 @@ class FoldPruning:
 
     def _drawn(self, predictions: Predictions, monitor: str, seed: int) -> Floats:
         positive = predictions.positive_index
-        cases = Cases(
-            labels=predictions.labels, probs=predictions.probs, positive=1 if positive is None else positive
-        )
+        cases = Cases(labels=predictions.labels, probs=predictions.probs, positive=1 if positive is None else positive)
         owners = units(predictions.groups, len(predictions))
         blocks = weights(owners, resamples=self.resamples, seed=seed)
         return np.concatenate([measure(monitor, cases, weights=block) for block in blocks])

@@ -42,7 +42,7 @@ def variant(trainer: Trainer, params: Mapping[str, Any]) -> Trainer:
     Raises:
         ConfigError: if a path leads nowhere or a value is wrong.
     """
-    fields = {field.alias: getattr(trainer, field.name) for field in attrs.fields(Trainer)}
+    fields = {str(field.alias): getattr(trainer, field.name) for field in attrs.fields(Trainer)}
     return config.build(Trainer, config.replace(fields, params), path="")
 
 
@@ -63,7 +63,8 @@ def check_paths(trainer: Trainer, space: Space, seed: int) -> None:
     rng, rest = generator(seed, "paths"), set(space)
     for _ in range(_POINTS):
         if rest & set(params := space.sample(rng)):
-            variant(trainer, params)
+            with config.at("space"):
+                variant(trainer, params)
             rest -= set(params)
 
 

@@ -32,7 +32,7 @@ def drawer(predictor: Predictor, method: str) -> Draw:
     explainer, alone = explainers.create(method), threading.Lock()
 
     def draw(pixels: NDArray[Any], target: int) -> bytes:
-        batch = pixels[None]
+        batch = np.stack([pixels])  # one that may be written, as torch wants
         with alone:
             maps = [
                 explainer.explain(model, normalised(batch, model, predictor.image), [target]).maps[0]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from imgcls.core.errors import ConfigError, DecodeError, UnsupportedModelError
 from imgcls.data import images
+from imgcls.evaluation.thresholds import parse_rule
 from imgcls.serving.answers import Answer, Result
 from imgcls.serving.batching import Batcher
 from imgcls.serving.limits import Limits
@@ -75,7 +76,7 @@ class Desk:
         parts = zip(order.files, named, decided, maps, strict=True)
         return Answer(
             model=self.served.name,
-            threshold=decider.decision if order.threshold is None else order.threshold,
+            threshold=decider.decision if order.threshold is None else parse_rule(order.threshold).name,
             results=[Result(file=file.name, probs=by, decision=one, map=drawn) for file, by, one, drawn in parts],
         )
 

@@ -17,6 +17,9 @@ _JITTER = 0.5
 #: The greedy placement is tried up to so often, and all tries together place about so many units.
 TRIES, _PLACED = 8, 20_000
 
+#: So many units at most are moved again after they were placed, and so often.
+_MOVED, _MOVES = 2_000, 200
+
 #: Of parts that are equally good for a unit, the one that lacks most takes it.
 _TIE = 1e-9
 
@@ -31,7 +34,8 @@ def allocate(
     two units a part and kind, is placed one by one, heavy units first, where it brings the counts
     nearest to their ideal: the part with the smallest increase of the squared deviation, each
     class measured in shares of its total. Of a class with few units, every part gets one as long
-    as there are enough. Several random orders are tried where that is quick.
+    as there are enough. Several random orders are tried where that is quick, and units are then
+    moved as long as one move brings the counts nearer.
 
     Args:
         counts: What the units have of each class, (G, K).
@@ -122,7 +126,29 @@ class _Start:
                 absent[best] &= ~has[unit]
                 left -= has[unit]
                 lacking = bool(absent.any())
+        parts, excess = self._moved(parts, excess)
         return (int(absent.sum()), float((excess**2 / self.shares[:, None]).sum())), parts
+
+    # One unit after the other goes where it does most good, until none does; no part loses the last unit of a class.
+    def _moved(
+        self, parts: NDArray[np.int64], excess: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        if not 0 < len(parts) <= _MOVED:
+            return parts, excess
+        units, has, square = np.arange(len(parts)), self.weights > 0, (self.weights**2).sum(axis=1)
+        for _ in range(_MOVES):
+            toward, away = excess @ self.weights.T, _sums(has, parts, len(self.shares)) == 1
+            gain = (2 * toward + square) / self.shares[:, None]
+            gain += (square - 2 * toward[parts, units]) / self.shares[parts]
+            gain[parts, units] = np.inf
+            gain[:, (has & away[parts]).any(axis=1)] = np.inf
+            part, unit = divmod(int(gain.argmin()), len(parts))
+            if gain[part, unit] > -_TIE:
+                break
+            excess[parts[unit]] -= self.weights[unit]
+            excess[part] += self.weights[unit]
+            parts[unit] = part
+        return parts, excess
 
 
 def _order(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from imgcls.execution.base import Tell
 from imgcls.search.base import Outcome, SearchBackend, Study, Trial, search_backends
 from imgcls.search.space import Choice, Float, Int, Space
+from imgcls.searching.trial import Reached
 from imgcls.testing.values import chance_untouched, check_value, require
 
-__all__ = ["check_search_backend"]
+__all__ = ["check_search_backend", "free_trial"]
 
 _SPACE = Space.of(
     {
@@ -42,6 +45,25 @@ def check_search_backend(backend: SearchBackend) -> None:
         _check_repeats(backend, whole, folder)
         _check_resumes(backend, whole, folder)
         _check_first(backend, folder)
+
+
+def free_trial(shared: Any, tell: Tell, *, params: dict[str, Any], budget: int | None, folder: Path) -> Reached:
+    """Be a trial that costs nothing, to measure or test what a search does itself; as `searching.trial.run_trial`.
+
+    Args:
+        shared: What all trials share.
+        tell: Speaks to who runs the trials.
+        params: The trial's parameters; the value is their number `x`, or 0.
+        budget: The epochs that it may use; None for all.
+        folder: Its folder.
+
+    Returns:
+        How far it came.
+    """
+    del shared, tell, folder
+    value = float(params.get("x", 0.0))
+    stopped = "paused" if budget else ""
+    return Reached(values=[value], metrics=[{}], extras={}, stopped=stopped, epochs=1, seconds=0.0)
 
 
 def _open(backend: SearchBackend, folder: Path, *, first: bool = False) -> Study:

@@ -1,0 +1,70 @@
+"""The search that a run belongs to, where there was one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from imgcls.core.errors import ImgclsError
+from imgcls.core.folders import read_json
+
+__all__ = ["SearchSummary", "search_of"]
+
+#: Trials that are shown, and how far above a run its search is looked for.
+_TRIALS, _LEVELS = 10, 3
+
+
+@attrs.frozen(kw_only=True)
+class SearchSummary:
+    """What a search found.
+
+    Attributes:
+        folder: Its folder.
+        facts: What its `search.json` says: monitor, direction, best, optimism, importance, states.
+        columns: The heads of the table of its best trials.
+        rows: Their cells.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def search_of(folder: Path) -> SearchSummary | None:
+    """Find the search that a run belongs to.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        The summary; None where there was no search, or its files cannot be read.
+    """
+    whole = folder.resolve()
+    for place in [whole, *whole.parents][: _LEVELS + 1]:
+        if (place / "search.json").exists() and (place / "trials.csv").exists():
+            try:
+                return _read(place)
+            except (OSError, ValueError, KeyError, TypeError, ImgclsError):
+                return None
+    return None
+
+
+def _read(place: Path) -> SearchSummary:
+    import pandas as pd
+
+    facts = read_json(place / "search.json")
+    table = pd.read_csv(place / "trials.csv")
+    value = "value" if "value" in table else "value_0"
+    table = table.drop(columns=["reason", "std", "folds", "epochs", "seconds"], errors="ignore")
+    table = table.sort_values(value, ascending=facts["direction"] == "minimize", na_position="last").head(_TRIALS)
+    rows = [[_text(cell) for cell in row] for row in table.itertuples(index=False)]
+    return SearchSummary(folder=place, facts=facts, columns=[str(name) for name in table.columns], rows=rows)
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, float):
+        return "" if cell != cell else f"{cell:.5g}"
+    return str(cell)
