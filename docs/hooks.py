@@ -88,7 +88,7 @@ def _commands(command: Any, name: str) -> Iterator[str]:
 
 
 def _option(parameter: Any) -> str:
-    word = " ".join(parameter.opts) if parameter.opts[0].startswith("-") else parameter.human_readable_name
+    word = " ".join(parameter.opts) if parameter.opts[0].startswith("-") else parameter.name.upper()
     default = "" if parameter.default in (None, False, ()) or callable(parameter.default) else f"`{parameter.default}`"
     told = (getattr(parameter, "help", None) or "").replace("|", "\\|")
     return f"| `{word}` | {'needed' if parameter.required else default} | {told} |"

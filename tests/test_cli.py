@@ -99,8 +99,9 @@ def test_predict_adds_sets_and_says_where_it_abstains(
     words = ("predict", run, folder, "--sets", "0.2", "--out", tmp_path / "p.csv", "--reject")
     assert call(monkeypatch, *words, "coverage=0.9") == 0
     assert {"set", "rejected"} <= set(pd.read_csv(tmp_path / "p.csv"))
-    assert call(monkeypatch, *words, "certainty=0.9") == 1
-    assert "'--reject' must be risk=... or coverage=..." in capsys.readouterr().err
+    for wrong in ("certainty=0.9", "risk", "risk=2"):
+        assert call(monkeypatch, *words, wrong) == 1
+        assert "'--reject' must be risk=... or coverage=..." in capsys.readouterr().err
 
 
 def test_evaluate_takes_columns_and_other_sets(

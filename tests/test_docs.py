@@ -18,7 +18,9 @@ from PIL import Image
 from torch import nn
 
 import imgcls
-from imgcls import Dataset, Trainer
+from imgcls import Dataset, Searcher, Trainer
+from imgcls.core.config import from_yaml
+from imgcls.core.errors import DataError, missing_extra
 from imgcls.testing import blobs, write_image_folder
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 #: Pages whose code stands by itself.
 PAGES = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("quickstart", "plugins", "trackers", "augmentation", "explaining", "faq")),
+    *(f"docs/{name}.md" for name in ("quickstart", "plugins", "trackers", "augmentation", "explaining")),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "howto").glob("*.md")),
 ]
 
@@ -74,6 +76,15 @@ def _trainer(data: Dataset, **options: Any) -> Trainer:
     return Trainer(data, **{**small, **options})
 
 
+class Small:
+    """What a page calls Trainer, where it reads configurations too."""
+
+    from_config = Trainer.from_config
+
+    def __new__(cls, data: Dataset, **options: Any) -> Trainer:  # type: ignore[misc]
+        return _trainer(data, **options)
+
+
 @pytest.mark.parametrize("page", ABOUT_A_RUN)
 def test_code_of_a_page_about_a_run_runs(
     page: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -85,7 +96,7 @@ def test_code_of_a_page_about_a_run_runs(
     run = imgcls.load_run(place / "runs" / "b", root=place / "xrays")
     given = {name: getattr(imgcls, name) for name in imgcls.__all__}
     given |= {"imgcls": imgcls, "data": data, "other": data.sample(40, seed=1), "run": run, "my_network": module}
-    _run_blocks(page, given | {"Trainer": _trainer, "trainer": _trainer(data)}, place, monkeypatch)
+    _run_blocks(page, given | {"Trainer": Small, "trainer": _trainer(data)}, place, monkeypatch)
 
 
 def _run_blocks(page: str, names: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +108,70 @@ def _run_blocks(page: str, names: dict[str, Any], place: Path, monkeypatch: pyte
     for block in blocks:
         exec(compile(block, page, "exec"), module.__dict__)
     assert blocks
+
+
+# The configurations of the pages for those who come from other programs
+
+
+MIGRATIONS = [path for path in sorted((ROOT / "docs" / "migration").glob("*.md")) if path.stem != "index"]
+
+
+@pytest.mark.parametrize("page", MIGRATIONS, ids=lambda path: path.stem)
+def test_the_configurations_of_a_migration_page_can_be_read(
+    page: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        options = from_yaml(block, source=page.name)
+        with pytest.raises(DataError, match=r"must (name|be) an existing"):  # all but the files is right
+            Dataset.from_config(options["data"])
+        options["data"] = {"from": "folder", "root": str(finished / "xrays"), "group": r"(g\d+)-"}
+        assert (Searcher if "search" in options else Trainer).from_config(options)
+
+
+# The errors of the page on errors
+
+WRONG = re.findall(
+    r"^```py\n(.*?)\n```\n\n```text\n(.*?)\n```",
+    (ROOT / "docs/faq.md").read_text(encoding="utf-8"),
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("code", "message"), WRONG, ids=[code for code, _ in WRONG])
+def test_the_page_on_errors_says_what_the_program_says(
+    code: str, message: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "work"
+    shutil.copytree(finished, place)
+    _spoil(place)
+    monkeypatch.chdir(place)
+    data = _study(place)
+    names = {name: getattr(imgcls, name) for name in imgcls.__all__}
+    names |= {"data": data, "few": blobs(groups=6), "run": imgcls.load_run("runs/b", root="xrays")}
+    names["Trainer"] = Small
+    with pytest.raises(imgcls.ImgclsError) as error:
+        exec(code, names | {"missing_extra": missing_extra})
+    said, parts = (
+        " ".join(str(error.value).split()),
+        [re.escape(part) for part in " ".join(message.split()).split("[...]")],
+    )
+    assert re.fullmatch(".*".join(parts), said), said
+
+
+# What the page needs that is wrong: a file that is cut off, one of 16 bits, a table of files that are not there.
+def _spoil(place: Path) -> None:
+    for name in ("broken", "deep"):
+        shutil.copytree(place / "xrays", place / name)
+    cut = place / "broken" / "a" / "g000-000003.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    deep = (np.arange(256).reshape(16, 16) * 200).astype(np.uint16)
+    Image.fromarray(deep).save(place / "deep" / "a" / "g000-000003.png")
+    (place / "table.csv").write_text("image,label\na/one.png,a\nb/two.png,b\n")
+    (place / "runs" / "half").mkdir()
+    (place / "runs" / "half" / "config.yaml").write_text("backbone: resnet18\n")
 
 
 # The one-liners of the page on data

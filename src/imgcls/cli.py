@@ -345,38 +345,79 @@ def _check_begun(trainer: imgcls.Trainer, *, wanted: bool, finished: bool) -> No
 
 
 @app.command()
-def predict(
+def predict(  # noqa: PLR0913 (each is an option of its own)
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     *,
-    out: Annotated[Path | None, typer.Option(help="A CSV file; without it a table is printed.")] = None,
-    threshold: Annotated[str | None, typer.Option(help="A fitted rule or a number, for two classes.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv or .json file; without it a table is printed.")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="csv, json, lines (0/1, and .proba beside it) or indices (JSON list)."),
+    ] = None,
+    threshold: Annotated[
+        str | None, typer.Option(help="A fitted rule or a number; of several classes '{a: 0.3, b: 0.6}'.")
+    ] = None,
     sets: Annotated[
         float | None, typer.Option(help="Add prediction sets that miss the true class so often, such as 0.1.")
     ] = None,
     reject: Annotated[
         str | None, typer.Option(help="When to abstain: risk=0.02 (of wrong decisions) or coverage=0.9 (at least).")
     ] = None,
+    guard: Annotated[
+        bool, typer.Option("--guard", help="Fit what tells images unlike the training data; it is kept in the run.")
+    ] = False,
+    neighbours: Annotated[int, typer.Option(help="Name so many of the nearest training images.")] = 0,
+    tta: Annotated[
+        str | None, typer.Option(help="Average over views: flip-lr, flip-ud, flips or '{augment: light, draws: 8}'.")
+    ] = None,
+    on_error: Annotated[
+        str, typer.Option(help="Files that cannot be read: a 'row' with the reason, or 'raise'.")
+    ] = "row",
+    root: Annotated[Path | None, typer.Option(help="Where the images of the run are now, if they have moved.")] = None,
 ) -> None:
     """Predict images with the mean of a run's folds.
 
     Example: imgcls predict runs/chest new_images/ --sets 0.1 --reject coverage=0.9 --out predictions.csv
+
+    Example: imgcls predict runs/chest new_images/ --guard --neighbours 3 --out predictions.json
     """
+    from imgcls.core.config import from_yaml
+    from imgcls.inference.formats import write_predictions
     from imgcls.run import load_run
 
-    opened = load_run(run)
-    rejection = None if reject is None else opened.rejection(**_abstention(reject))
-    table = opened.predict(_files(images), threshold=threshold, sets=sets, reject=rejection)
+    if form is not None and out is None:
+        raise ConfigError(f"'--format' must come with '--out', got {form!r}")
+    opened = load_run(run, root=root)
+    if guard:
+        opened.guard()
+    table = opened.predict(
+        _files(images),
+        threshold=from_yaml(threshold, source="--threshold") if threshold and "{" in threshold else threshold,
+        sets=sets,
+        reject=None if reject is None else opened.rejection(**_abstention(reject)),
+        on_error=on_error,
+        neighbours=neighbours,
+        tta=None if tta is None else from_yaml(tta, source="--tta"),
+    )
+    unread = int((table["error"] != "").sum()) if on_error == "row" else 0
     if out is None:
         print(table.to_string(index=False))
     else:
-        table.to_csv(out, index=False)
-        print(f"{len(table)} predictions: {out}")
+        write_predictions(out, table, opened.predictor.decider, form=form)
+        print(f"{len(table) - unread} predictions: {out}")
+    if unread:
+        print(f"{unread} of {len(table)} files could not be read; the column 'error' says why", file=sys.stderr)
+    if unread == len(table):
+        raise typer.Exit(1)
 
 
 def _abstention(text: str) -> dict[str, float]:
-    name, value = _change(text)
-    if name not in {"risk", "coverage"} or isinstance(value, bool) or not isinstance(value, int | float):
+    name, _, share = text.partition("=")
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if name not in {"risk", "coverage"} or not 0 <= value <= 1:
         raise ConfigError(f"'--reject' must be risk=... or coverage=... with a share from 0 to 1, got {text!r}")
     return {name: value}
 

@@ -73,9 +73,9 @@ def test_what_cannot_be_aggregated_is_refused() -> None:
     many = two(classes=tuple("xyz"), positive=None, probs=np.full((5, 3), 1 / 3), logits=np.zeros((5, 3)))
     with pytest.raises(DataError, match=r"'labels' must be the same within a group .* got several in 'p'"):
         aggregate(many)
-    with pytest.raises(ConfigError, match="'how' must be 'mean' with 3 classes"):
+    with pytest.raises(ConfigError, match="'aggregation' must be 'mean' with 3 classes"):
         aggregate(attrs.evolve(many, labels=[0, 0, 1, 2, 2]), "max")
     with pytest.raises(DataError, match="'predictions' must have groups to be aggregated, got none"):
         aggregate(two(groups=None))
-    with pytest.raises(ConfigError, match="'how' must be 'mean', 'max' or 'noisy-or', got 'median'"):
+    with pytest.raises(ConfigError, match="'aggregation' must be 'mean', 'max' or 'noisy-or', got 'median'"):
         aggregate(two(), "median")  # type: ignore[arg-type]

@@ -135,6 +135,7 @@ def test_levels_columns_and_the_worst_stand_in_one_evaluation(tmp_path: Any) -> 
     assert list(found.worst) == ["site"]
     assert "by group" in str(found)
     assert "Worst of site" in str(found)
+    assert "Worst of split: no value fares worse" in str(attrs.evolve(found, worst={"split": []}))
     assert {path.name for path in found.save(tmp_path / "new").iterdir()} == {"metrics.csv", "evaluation.json"}
 
 

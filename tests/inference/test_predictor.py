@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from imgcls import Dataset, Run, Trainer, load_run
 from imgcls.core.errors import ConfigError, DecodeError
@@ -198,3 +199,76 @@ def test_images_are_normalised_as_in_training(one: Run) -> None:
     model.facts = attrs.evolve(model.facts, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     found = normalised(np.array(store.images[:4]), model, spec)
     torch.testing.assert_close(found, Batches.over(Resident.over(store), Runtime()).images(np.arange(4)))
+
+
+# The guard
+
+
+@pytest.fixture(scope="module", params=["one", "three"])
+def guarded(request: pytest.FixtureRequest, images: Path, quiet: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that has learned, since a guard is made of what was learned."""
+    test = {"test": 0.3} if request.param == "three" else {}
+    out, stages = tmp_path_factory.mktemp("guarded") / "run", [{"epochs": 8, "lr": 0.03}]
+    run = trained(from_folder(images), out, splitter=SPLITTERS[request.param], stages=stages, **test)
+    assert "unlike" not in run.predict(held_out(run, images))
+    run.guard()
+    return run
+
+
+def written(images: np.ndarray, folder: Path) -> list[Path]:
+    paths = [folder / f"{number}.png" for number in range(len(images))]
+    for image, path in zip(images, paths, strict=True):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+def test_images_like_those_of_the_training_pass_the_guard(guarded: Run, images: Path) -> None:
+    table = guarded.predict(held_out(guarded, images))
+    assert table["unlike"].mean() <= 0.1
+    assert table["distance"].median() < 0.8
+
+
+@pytest.mark.parametrize("kind", ["noise", "stripes", "negative"])
+def test_images_of_another_kind_do_not_pass_it(kind: str, guarded: Run, images: Path, tmp_path: Path) -> None:
+    known = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in held_out(guarded, images)[:8]])
+    strange = {
+        "noise": np.random.default_rng(0).integers(0, 256, known.shape, dtype=np.uint8),
+        "stripes": np.broadcast_to((np.arange(10, dtype=np.uint8) % 2 * 255)[:, None, None], known.shape),
+        "negative": 255 - known,
+    }[kind]
+    table = guarded.predict(written(np.ascontiguousarray(strange), tmp_path))
+    assert table["unlike"].mean() >= 0.8
+
+
+def test_nearly_all_validation_records_of_a_fold_are_within_its_limit(guarded: Run) -> None:
+    for fold, known, model in zip(guarded.folds, guarded.guard().folds, guarded.predictor.models, strict=True):
+        pixels = np.stack([guarded.data.pixels(at, guarded.model.image) for at in fold.val.tolist()])
+        with torch.no_grad():
+            features = model.body(normalised(pixels, model, guarded.model.image)).numpy()
+        distances = np.sort(known.distances(features), axis=1)[:, 4]
+        assert distances.max() == pytest.approx(1, abs=1e-3)  # of fewer than 99 the largest is the limit
+        assert known.records.tolist() == fold.train.tolist()
+
+
+def test_a_training_image_is_its_own_nearest_and_its_class_is_told(guarded: Run) -> None:
+    fold = guarded.folds[0]
+    paths = [guarded.data.path(at) for at in fold.train[:6].tolist()]
+    table = guarded.predict(paths, neighbours=2)
+    assert table["neighbour_1"].tolist() == guarded.data.ids[fold.train[:6]].tolist()
+    assert table["neighbour_1_class"].tolist() == guarded.data.frame["label"].iloc[fold.train[:6]].tolist()
+    assert (table["neighbour_2"] != table["neighbour_1"]).all()
+
+
+def test_the_guard_stays_with_the_run(guarded: Run, images: Path) -> None:
+    files = held_out(guarded, images)[:3]
+    again = load_run(guarded.folder)
+    assert again.predict(files, neighbours=1).equals(guarded.predict(files, neighbours=1))
+    assert guarded.guard() is guarded.guard()
+
+
+def test_sets_and_abstention_are_empty_where_nothing_was_read(three: Run, images: Path) -> None:
+    rule, (file,) = three.rejection(coverage=0.9), held_out(three, images)[:1]
+    table = three.predict(["missing.png", file], on_error="row", sets=0.2, reject=rule)
+    alone = three.predict(file, sets=0.2, reject=rule)
+    assert table["set"].tolist() == ["", alone["set"][0]]
+    assert table["rejected"].tolist() == ["", alone["rejected"][0]]

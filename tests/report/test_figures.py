@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import attrs
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_curve, precision_score, recall_score, roc_curve
@@ -12,9 +14,10 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve, precision_
 from imgcls import Run
 from imgcls.core.errors import ConfigError
 from imgcls.evaluation.predictions import Predictions, softmax
-from imgcls.report.curves import precision_recall, roc, shown_classes, sweep
+from imgcls.report.charts import draw_confusion
+from imgcls.report.curves import Curve, precision_recall, roc, shown_classes, sweep
 from imgcls.report.drawing import Drawing
-from imgcls.report.figures import draw_confusion, draw_precision_recall, draw_roc
+from imgcls.report.figures import draw_precision_recall, draw_roc
 from imgcls.report.gallery import FIGURES
 from imgcls.report.summaries import confusion_rates, score_histogram
 
@@ -48,18 +51,17 @@ def test_curves_are_those_of_scikit_learn() -> None:
     assert np.isnan(curve.low).all()
 
 
-def test_bands_hold_the_curve_and_widen_with_groups() -> None:
-    widths = []
-    for groups in (None, 8):
-        given = of_classes("no", "yes", count=400, groups=groups)
-        found = roc(given)
-        height = np.interp(found.grid, found.x, found.y)
-        assert ((found.low <= height + 0.02) & (height <= found.high + 0.02)).mean() > 0.95
-        widths.append((found.high - found.low).mean())
-    assert widths[1] > 0
-    torn = of_classes("no", "yes", count=400, groups=8)
-    together = Predictions.concat([torn] * 1)
-    assert np.array_equal(roc(together).low, roc(torn).low)  # chance comes from the seed alone
+@pytest.mark.parametrize("curve", [roc, precision_recall])
+def test_bands_hold_the_curve_and_are_resampled_by_group(curve: Callable[..., Curve]) -> None:
+    plain = of_classes("no", "yes", count=80)
+    copied = plain.take(np.repeat(np.arange(80), 9))  # nine copies tell no more than one
+    together, apart = curve(attrs.evolve(copied, groups=copied.ids)), curve(copied.take(np.argsort(copied.ids)))
+    alone = curve(attrs.evolve(copied, ids=np.arange(len(copied)).astype(str)))
+    widths = [np.nanmean(found.high - found.low) for found in (curve(plain), together, apart, alone)]
+    np.testing.assert_allclose(widths[1:3], widths[0], rtol=0.1)
+    assert widths[3] < 0.5 * widths[0]
+    height = np.interp(together.grid, together.x, together.y)
+    assert ((together.low <= height + 0.02) & (height <= together.high + 0.02)).mean() > 0.9
 
 
 def test_a_sweep_counts_as_scikit_learn_does() -> None:
@@ -87,16 +89,11 @@ def test_rates_are_shares_of_the_true_class_with_intervals(classes: tuple[str, .
 
 def test_the_positive_class_is_last_with_its_own_interval() -> None:
     given = of_classes("no", "yes", groups=12)
-    turned = confusion_rates(Predictions(**{**_fields(given), "positive": "no"}), resamples=100)
+    turned = confusion_rates(attrs.evolve(given, positive="no"), resamples=100)
     plain = confusion_rates(given, resamples=100)
     assert turned.classes == ("yes", "no")
     np.testing.assert_array_equal(turned.counts, plain.counts[::-1, ::-1])
     np.testing.assert_allclose(turned.low, plain.low[::-1, ::-1])
-
-
-def _fields(given: Predictions) -> dict[str, object]:
-    names = ("ids", "labels", "logits", "probs", "groups", "fold", "split", "classes")
-    return {name: getattr(given, name) for name in names}
 
 
 def test_histograms_count_every_record_once() -> None:
@@ -109,7 +106,7 @@ def test_a_run_has_figures_that_are_asked_for_by_name(run: Run, tmp_path: Path) 
     drawn = run.figure("roc")
     assert drawn.data[0].class_name == run.model.positive
     assert drawn.save(tmp_path / "roc.png").read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(ConfigError, match="'name' must be one of roc, .* did you mean 'roc'"):
+    with pytest.raises(ConfigError, match=r"'name' must be one of roc, .* did you mean 'roc'"):
         run.figure("rock")
     with pytest.raises(ConfigError, match=r"'path' must end in \.svg, \.png or \.pdf"):
         drawn.save(tmp_path / "roc.doc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -81,6 +82,8 @@ def _packages() -> list[str]:
     return ["imgcls", *sorted((theirs | {name for name in needed if _version(name)}) - {"imgcls"}, key=str.lower)]
 
 
+# Asked for again by every run of a search; reading the metadata takes longest.
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

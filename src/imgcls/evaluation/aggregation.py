@@ -20,7 +20,7 @@ Aggregation = Literal["mean", "max", "noisy-or"]
 AGGREGATIONS: tuple[Aggregation, ...] = ("mean", "max", "noisy-or")
 
 
-def aggregate(predictions: Predictions, how: Aggregation = "mean") -> Predictions:
+def aggregate(predictions: Predictions, aggregation: Aggregation = "mean") -> Predictions:
     """Predict groups from their images, each fold and repeat on its own.
 
     A group of two classes is positive if one of its images is, and has each of several labels that one of its images
@@ -28,27 +28,28 @@ def aggregate(predictions: Predictions, how: Aggregation = "mean") -> Prediction
 
     Args:
         predictions: N images with groups.
-        how: "mean" of the probabilities; "max", the greatest one of the positive class or of each label; "noisy-or",
-            the probability that one image at least is positive if images err independently (Pearl 1988, section 4.3),
-            which they hardly do, so it is high for groups of many images.
+        aggregation: "mean" of the probabilities; "max", the greatest one of the positive class or of each label;
+            "noisy-or", the probability that one image at least is positive if images err independently (Pearl 1988,
+            section 4.3), which they hardly do, so it is high for groups of many images.
 
     Returns:
         A prediction a group, whose id is the group's. Columns whose value is the same in each group stay.
 
     Raises:
-        ConfigError: if `how` is unknown, or needs a positive class and there is none.
+        ConfigError: if `aggregation` is unknown, or needs a positive class and there is none.
         DataError: if there are no groups, or labels of more than two classes differ within one.
     """
-    if how not in AGGREGATIONS:
-        raise options.rejected("how", "be 'mean', 'max' or 'noisy-or'", how)
-    if how != "mean" and predictions.positive is None and not predictions.multilabel:
-        raise options.rejected("how", f"be 'mean' with {predictions.num_classes} classes of which one holds", how)
+    if aggregation not in AGGREGATIONS:
+        raise options.rejected("aggregation", "be 'mean', 'max' or 'noisy-or'", aggregation)
+    if aggregation != "mean" and predictions.positive is None and not predictions.multilabel:
+        rule = f"be 'mean' with {predictions.num_classes} classes of which one holds"
+        raise options.rejected("aggregation", rule, aggregation)
     if predictions.groups is None:
         raise DataError("'predictions' must have groups to be aggregated, got none; name them in the Dataset")
     keys = np.stack([np.unique(predictions.groups, return_inverse=True)[1], predictions.fold, predictions.repeat])
     _, firsts, places = np.unique(keys, axis=1, return_index=True, return_inverse=True)
     places = places.ravel()
-    probs = _joined(predictions, places, how)
+    probs = _joined(predictions, places, aggregation)
     kept = {name: values for name, values in predictions.columns.items() if (values == values[firsts][places]).all()}
     whole = attrs.evolve(predictions, columns=kept).take(firsts)
     assert whole.groups is not None, "there are groups"

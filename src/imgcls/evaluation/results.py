@@ -153,7 +153,8 @@ def doubts(table: pd.DataFrame) -> list[str]:
 # Pooled rankings hold scores of different models against each other (Forman and Scholz 2010).
 def _unlike(table: pd.DataFrame) -> list[str]:
     areas = table[(table["metric"] == "roc_auc") & (table["class"] == "") & (table["group"] == "")]
-    values = areas.set_index(["split", "level", "fold"])["value"].to_dict()
+    keys = areas[["split", "level", "fold"]].itertuples(index=False, name=None)
+    values = dict(zip(keys, areas["value"].tolist(), strict=True))
     return [
         f"{split}, by {level}: the area under the ROC curve is {values[split, level, SPREAD]:.3f} on average over the "
         f"folds and {pooled:.3f} pooled; the models of the folds score on different scales"

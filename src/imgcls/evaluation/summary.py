@@ -68,7 +68,7 @@ class Evaluation:
             lines += [_line(row) for row in rows.to_dict("records")]
         for column, found in self.worst.items():
             names = ", ".join(f"{row['metric']} {row['value']:.3f} in {row['group']}" for row in found)
-            lines += ["", f"Worst of {column}: {names}"]
+            lines += ["", f"Worst of {column}: {names or 'no value fares worse than the others'}"]
         return "\n".join([*lines, *(f"Warning: {text}" for text in self.facts["warnings"])])
 
 

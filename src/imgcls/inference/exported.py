@@ -17,7 +17,8 @@ from imgcls.core.folders import read_json, write_json
 from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.calibration import Calibration
 from imgcls.evaluation.thresholds import Threshold
-from imgcls.inference.deciding import Decider, predict_files
+from imgcls.inference.deciding import Cut, Decider
+from imgcls.inference.reading import Paths, Reading, Told
 from imgcls.inference.sealing import check_sums
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class ExportedModel:
     run: Runner
 
     def predict(
-        self, paths: str | Path | Sequence[str | Path], *, threshold: str | float | None = None, batch_size: int = 32
+        self, paths: Paths, *, threshold: Cut | None = None, batch_size: int = 32, on_error: str = "raise"
     ) -> pd.DataFrame:
         """Predict image files, as `Run.predict` does.
 
@@ -155,18 +156,26 @@ class ExportedModel:
             paths: The files, or one.
             threshold: The rule of a fitted threshold, or a number; None takes that of the export.
             batch_size: Images at a time.
+            on_error: What is done about files that cannot be read: `raise`, or `row`, a row with the reason in a column
+                `error` and an empty decision.
 
         Returns:
-            A row an image: `path`, `prob_<class>` of each class, `decision`.
+            A row an image: `path`, `prob_<class>` of each class, `decision`; of several models `spread`.
         """
-        return predict_files(
-            paths,
-            self.probs,
+        reading = Reading(
+            tell=self._tell,
+            num_models=len(self.about.folds),
             image=self.about.image,
             decider=self.decider,
-            threshold=threshold,
+            cuts=self.decider.cuts(threshold),
             batch_size=batch_size,
+            on_error=on_error,
         )
+        return reading.table(paths)
+
+    def _tell(self, pixels: NDArray[Any]) -> Told:
+        probs, each = (found.astype(np.float64) for found in self.run(pixels))
+        return Told(probs=probs, each=np.moveaxis(each, 1, 0))
 
     @property
     def decider(self) -> Decider:

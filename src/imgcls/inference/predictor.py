@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -12,13 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imgcls.core import options
 from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.calibration import Calibration, load_calibrations
 from imgcls.evaluation.predictions import probabilities
 from imgcls.evaluation.results import load_thresholds
 from imgcls.evaluation.thresholds import Threshold
-from imgcls.inference.deciding import Decider, predict_files
+from imgcls.inference.deciding import Cut, Decider
+from imgcls.inference.guarding import Guard
+from imgcls.inference.reading import Paths, Reading, Told
 from imgcls.inference.saved import SavedModel
+from imgcls.inference.views import Draws, View, views
 from imgcls.models.base import Backbone, Classifier
 from imgcls.runtime.batches import normalisation, normalise
 
@@ -52,19 +57,21 @@ def _in_order(found: Sequence[Calibration], num_folds: int) -> list[Calibration]
 @final
 @attrs.frozen(kw_only=True, eq=False)
 class Predictor:
-    """The models of a run as one: the mean of the probabilities over folds.
+    """The models of a run as one: the mean of the probabilities over folds. Threads may share it.
 
     Attributes:
         saved: The description of the models.
         models: One a fold, in evaluation mode.
         thresholds: Those of the mean over folds.
         calibrations: One a model, by its number; none where probabilities are as the models give them.
+        guard: What tells images unlike the training data, or None.
     """
 
     saved: SavedModel
     models: tuple[Classifier, ...]
     thresholds: tuple[Threshold, ...]
     calibrations: tuple[Calibration, ...] = ()
+    guard: Guard | None = None
 
     @classmethod
     def load(cls, folder: Path, *, num_folds: int, backbone: Backbone | None = None) -> Predictor:
@@ -89,31 +96,83 @@ class Predictor:
         )
 
     def predict(
-        self, paths: str | Path | Sequence[str | Path], *, threshold: str | float | None = None, batch_size: int = 32
+        self, paths: Paths, *, threshold: Cut | None = None, batch_size: int = 32, **choices: Any
     ) -> pd.DataFrame:
         """Predict image files.
 
         Args:
             paths: The files, or one.
             threshold: The rule of a fitted threshold, or a number; None takes the run's decision rule. Several labels,
-                and more than two classes, have one each.
+                and more than two classes, have one each: a rule, or a number for each by name.
             batch_size: Images at a time.
+            **choices: As for `reading`: `on_error`, `neighbours`, `tta`.
 
         Returns:
             A row an image: `path`, `prob_<class>` of each class, `decision`; of several labels those whose probability
-            reaches their threshold, with `|` between, and an empty text for none.
+            reaches their threshold, with `|` between, and an empty text for none. Of several models `spread`, the
+            standard deviation of their probabilities of the decided class (of several labels, the largest of all).
+            With a guard `distance` and `unlike`, and with `neighbours` `neighbour_1`, `neighbour_1_class` and so on.
 
         Raises:
             DecodeError: if a file is missing or cannot be read.
             ConfigError: if no such threshold was fitted.
         """
-        return predict_files(
-            paths,
-            self.probs,
+        return self.reading(threshold=threshold, batch_size=batch_size, **choices).table(paths)
+
+    def stream(
+        self, paths: Paths, *, threshold: Cut | None = None, batch_size: int = 32, **choices: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Predict image files one after the other, for more of them than a table should hold, or without an end.
+
+        Args:
+            paths: The files; of an iterator no more than a batch is taken ahead.
+            threshold: As for `predict`.
+            batch_size: Images at a time; 1 answers every file at once.
+            **choices: As for `reading`.
+
+        Returns:
+            The rows of the table of `predict`, as they come.
+
+        Raises:
+            ConfigError: if an option is wrong, at once.
+        """
+        return self.reading(threshold=threshold, batch_size=batch_size, **choices).rows(paths)
+
+    def reading(
+        self,
+        *,
+        threshold: Cut | None = None,
+        batch_size: int = 32,
+        on_error: str = "raise",
+        neighbours: int = 0,
+        tta: str | Mapping[str, Any] | Draws | None = None,
+    ) -> Reading:
+        """Prepare to predict files.
+
+        Args:
+            threshold: As for `predict`.
+            batch_size: Images at a time.
+            on_error: What is done about files that cannot be read: `raise`, or `row`, a row with the reason in a column
+                `error` and an empty decision.
+            neighbours: How many of the nearest training images are named, which needs a guard.
+            tta: Test-time augmentation, as for `inference.views.views`: probabilities are means over several views.
+
+        Returns:
+            What makes rows of files.
+        """
+        if neighbours < 0 or (neighbours and self.guard is None):
+            rule = "be a number from 0" if self.guard is not None else "be 0 without a guard"
+            raise options.rejected("neighbours", rule, neighbours, "'Run.guard' fits one")
+        named = [f"neighbour_{number}{what}" for number in range(1, neighbours + 1) for what in ("", "_class")]
+        return Reading(
+            tell=partial(self._tell, seen=views(tta, self.image), neighbours=neighbours),
+            num_models=len(self.models),
             image=self.image,
             decider=self.decider,
-            threshold=threshold,
+            cuts=self.decider.cuts(threshold),
             batch_size=batch_size,
+            on_error=on_error,
+            columns=(*(() if self.guard is None else ("distance", "unlike")), *named),
         )
 
     @property
@@ -152,12 +211,34 @@ class Predictor:
         Returns:
             Probabilities (B, K), the mean over folds.
         """
+        return np.asarray(np.mean(self._each(pixels)[0], axis=0))
+
+    # Of each model the probabilities, and the embeddings that they come from.
+    def _each(self, pixels: NDArray[Any]) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]:
+        probs, features = [], []
         with torch.no_grad():
-            logits = [model(normalised(pixels, model, self.image)).numpy() for model in self.models]
+            for number, model in enumerate(self.models):
+                embedded = model.body(normalised(pixels, model, self.image))
+                probs.append(self._calibrated(number, model.classify(embedded).numpy()))
+                features.append(embedded.float().numpy())
+        return np.stack(probs), features
+
+    def _calibrated(self, number: int, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         several = self.saved.multilabel
         if self.calibrations:
-            pairs = zip(self.calibrations, logits, strict=True)
-            parts = [calibration.probs(values, multilabel=several) for calibration, values in pairs]
-        else:
-            parts = [probabilities(values, multilabel=several) for values in logits]
-        return np.asarray(np.mean(parts, axis=0))
+            return self.calibrations[number].probs(logits, multilabel=several)
+        return probabilities(logits, multilabel=several)
+
+    # The first view is the image itself, by which it is compared with the training data.
+    def _tell(self, pixels: NDArray[Any], *, seen: Sequence[View], neighbours: int) -> Told:
+        parts, features = self._each(pixels)
+        each = np.mean([parts, *(self._each(view(pixels))[0] for view in seen[1:])], axis=0)
+        probs = np.asarray(each.mean(axis=0))
+        if self.guard is None:
+            return Told(probs=probs, each=each)
+        near = self.guard.near(features, neighbours=neighbours)
+        columns: dict[str, NDArray[Any]] = {"distance": near.distance, "unlike": near.unlike}
+        for number, records in enumerate(near.records.T, start=1):
+            columns |= {f"neighbour_{number}": self.guard.ids[records]}
+            columns |= {f"neighbour_{number}_class": self.guard.labels[records]}
+        return Told(probs=probs, each=each, columns=columns)

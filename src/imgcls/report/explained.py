@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -40,7 +39,7 @@ class Explained:
     warned: tuple[Panel, ...]
     warnings: tuple[str, ...]
     panels: tuple[Panel, ...]
-    scores: Mapping[str, list[Mapping[str, Any]]]
+    scores: Mapping[str, list[dict[str, str]]]
 
 
 def read_explained(folder: Path) -> Explained:

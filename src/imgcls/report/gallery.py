@@ -12,19 +12,10 @@ from imgcls.evaluation.breakdown import by_value, values_of
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.rejecting import risk_coverage
 from imgcls.evaluation.reliability import reliability
+from imgcls.report.charts import draw_confusion, draw_forest, draw_histogram, draw_learning
 from imgcls.report.curves import precision_recall, roc, shown_classes, sweep
 from imgcls.report.drawing import Drawing
-from imgcls.report.figures import (
-    draw_confusion,
-    draw_forest,
-    draw_histogram,
-    draw_learning,
-    draw_precision_recall,
-    draw_reliability,
-    draw_risk,
-    draw_roc,
-    draw_sweep,
-)
+from imgcls.report.figures import draw_precision_recall, draw_reliability, draw_risk, draw_roc, draw_sweep
 from imgcls.report.material import Material
 from imgcls.report.summaries import confusion_rates, forest, learning, score_histogram
 
@@ -127,7 +118,8 @@ def parts(material: Material) -> pd.DataFrame | None:
     groups = groups[groups["fold"] == groups["fold"].iloc[-1]] if len(groups) else groups
     known = tuple(t for t in material.thresholds if t.rule == material.decision)
     by_column = [by_value(final, column, known, resamples=_RESAMPLES) for column in _told_apart(final)]
-    return pd.concat([material.reported, groups, folds, *by_column], ignore_index=True)
+    found: pd.DataFrame = pd.concat([material.reported, groups, folds, *by_column], ignore_index=True)
+    return found
 
 
 # Columns with few values, each of several records; numbers that are measured are no parts.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgcls.core.folders import write_text
 from imgcls.data.dataset import Dataset
+from imgcls.report.charts import draw_forest
 from imgcls.report.drawing import Drawing
 from imgcls.report.explained import Explained, read_explained
 from imgcls.report.explorer import explore
-from imgcls.report.figures import draw_forest
 from imgcls.report.gallery import FIGURES, main_metric, parts
 from imgcls.report.material import Material
 from imgcls.report.mistakes import Images, confused, doubtful_labels, worst_errors
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["environment", "write_page"]
 
 T = TypeVar("T")
+
+#: What is known of a run that was not explained.
+_UNEXPLAINED = Explained(warned=(), warnings=(), panels=(), scores={})
 
 #: Explained images that are shown beside the worst errors.
 _PANELS = 24
@@ -57,35 +61,14 @@ def write_page(
     Returns:
         The file.
     """
-    page = _Page(material)
-    images, explained = Images(sets=sets), page.part("explained images", lambda: read_explained(material.folder))
-    found = explained or Explained(warned=(), warnings=(), panels=(), scores={})
-    shown = {
-        "name": material.name,
-        "material": material,
-        "final": material.final,
-        "verdict": page.part("verdict", lambda: verdict(material)) or ["The numbers cannot be shown."],
-        "glance": page.part("metrics", lambda: glance(material)) or ([], []),
-        "tables": page.part("tables", lambda: _tables(material)) or {},
-        "figures": page.figures(),
-        "forests": page.part("parts", lambda: _forests(material)) or [],
-        "explorer": page.part("thresholds", lambda: explore(material)),
-        "thresholds": page.part("thresholds", lambda: deciding(material)) or [],
-        "decided": decided_by(material),
-        "errors": page.part("errors", lambda: worst_errors(material, images, found)) or [],
-        "confused": page.part("errors", lambda: confused(material)) or [],
-        "doubts": page.part("labels", lambda: doubtful_labels(material, images)) or (0, []),
-        "explained": found,
-        "card": page.part("data", lambda: data_card(material, images, checked)),
-        "search": search_of(material.folder),
-        "pictured": bool(sets),
-    }
+    page, images = _Page(material), Images(sets=sets)
+    found = page.part("explained images", lambda: read_explained(material.folder)) or _UNEXPLAINED
+    shown = {**_numbers(page, material), **_pictured(page, material, images, found, checked)}
     told = page.part("warnings", lambda: cautions(material, found.warnings, notes)) or []
-    mapped = {picture.source for kind in shown["errors"] for picture in kind.mapped}
-    shown["panels"] = [one for one in _panels(found, images) if one.source not in mapped]
-    shown["cautions"] = [*(Caution("error", text) for text in material.problems), *page.failed, *told]
-    shown["left_out"] = images.album.left_out
-    write_text(path, environment().get_template("page.html").render(**shown))
+    broken = [Caution("error", text) for text in material.problems]
+    said = {"cautions": [*broken, *page.failed, *told], "left_out": images.album.left_out, "pictured": bool(sets)}
+    template = environment().get_template("page.html")
+    write_text(path, template.render(name=material.name, material=material, final=material.final, **shown, **said))
     return path
 
 
@@ -101,7 +84,7 @@ class _Page:
             return make()
         try:
             return make()
-        except Exception as error:  # noqa: BLE001 (files may be damaged in any way)
+        except Exception as error:  # files may be damaged in any way
             self.failed.append(Caution("error", f"The part on {name} cannot be shown ({type(error).__name__})."))
             return None
 
@@ -112,6 +95,36 @@ class _Page:
             if name != "forest"  # of which there are several
         }
         return {name: drawing for name, drawing in drawn.items() if drawing is not None}
+
+
+def _numbers(page: _Page, material: Material) -> dict[str, Any]:
+    return {
+        "verdict": page.part("verdict", lambda: verdict(material)) or ["The numbers cannot be shown."],
+        "glance": page.part("metrics", lambda: glance(material)) or ([], []),
+        "tables": page.part("tables", lambda: _tables(material)) or {},
+        "figures": page.figures(),
+        "forests": page.part("parts", lambda: _forests(material)) or [],
+        "explorer": page.part("thresholds", lambda: explore(material)),
+        "thresholds": page.part("decisions", lambda: deciding(material)) or [],
+        "decided": decided_by(material),
+        "confused": page.part("confused classes", lambda: confused(material)) or [],
+        "search": search_of(material.folder),
+    }
+
+
+# Panels that are shown as errors are not shown again.
+def _pictured(
+    page: _Page, material: Material, images: Images, explained: Explained, checked: pd.DataFrame | None
+) -> dict[str, Any]:
+    errors = page.part("errors", lambda: worst_errors(material, images, explained)) or []
+    mapped = {picture.source for kind in errors for picture in kind.mapped}
+    return {
+        "errors": errors,
+        "doubts": page.part("labels", lambda: doubtful_labels(material, images)) or (0, []),
+        "card": page.part("data", lambda: data_card(material, images, checked)),
+        "explained": explained,
+        "panels": [picture for picture in _panels(explained, images) if picture.source not in mapped],
+    }
 
 
 def _tables(material: Material) -> Mapping[str, Any]:
@@ -153,8 +166,12 @@ def environment() -> Environment:
     loader = FunctionLoader(lambda name: place.joinpath(name).read_text(encoding="utf-8"))
     made = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=loader)
     made.filters["embedded"] = _embedded
-    made.filters["number"] = lambda value, digits=3: "n/a" if value is None or value != value else f"{value:.{digits}f}"
+    made.filters["number"] = _number
     return made
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "n/a" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 # JSON inside of a page must not end its script.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,5 +67,5 @@ def _read(place: Path) -> SearchSummary:
 
 def _text(cell: Any) -> str:
     if isinstance(cell, float):
-        return "" if cell != cell else f"{cell:.5g}"
+        return "" if math.isnan(cell) else f"{cell:.5g}"
     return str(cell)

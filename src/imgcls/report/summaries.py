@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConfusionRates",
-    "Forest",
     "FoldLearning",
+    "Forest",
     "Learning",
     "ScoreHistogram",
     "confusion_rates",
@@ -81,7 +81,8 @@ def confusion_rates(
     order = slice(None, None, -1) if flipped else slice(None)
     ends = (side.reshape(size, size)[order, order] for side in (low, high))
     names = predictions.classes[::-1] if flipped else predictions.classes
-    rates = ratio(counts * 1.0, np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape))
+    sizes = np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape)
+    rates = ratio(counts.astype(np.float64), sizes.astype(np.float64))
     return ConfusionRates(classes=names, counts=counts, rates=rates, low=next(ends), high=next(ends))
 
 

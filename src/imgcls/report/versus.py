@@ -12,9 +12,10 @@ import numpy as np
 
 from imgcls.core.folders import write_text
 from imgcls.evaluation.metrics import METRICS
+from imgcls.report.charts import draw_forest
 from imgcls.report.curves import roc, shown_classes
 from imgcls.report.drawing import Drawing
-from imgcls.report.figures import draw_forest, draw_roc
+from imgcls.report.figures import draw_roc
 from imgcls.report.gallery import main_metric
 from imgcls.report.material import Material
 from imgcls.report.names import nice

@@ -13,7 +13,8 @@ from imgcls.evaluation.baselines import warnings_of
 from imgcls.evaluation.decisions import decisions
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.thresholds import Threshold
-from imgcls.report.material import Material, logged_warnings
+from imgcls.report.material import Material
+from imgcls.report.reading import logged_warnings
 
 __all__ = ["PARTS", "Caution", "cautions", "decided_by", "deciding", "sentence", "shared_groups", "verdict"]
 
@@ -66,6 +67,8 @@ def verdict(material: Material) -> list[str]:
     """
     final = material.final
     if final is None or material.reported is None or material.reported.empty:
+        if material.facts:
+            return ["The numbers of this run are missing or cannot be read."]
         done, total = len(material.histories), len(material.splits.get("folds", ()))
         return [f"There are no numbers yet: {done} of {total or 'an unknown number of'} folds have begun to train."]
     models, _, caution = str(material.evaluation.get("models", "by models that are not told")).partition("; ")
