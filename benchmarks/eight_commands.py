@@ -18,6 +18,9 @@ from pathlib import Path
 
 TRANSCRIPT = Path(__file__).parent.parent / "docs" / "results" / "eight_commands.txt"
 
+#: Lines of progress, which a terminal overwrites.
+PROGRESS = re.compile(r"^[\w ./-]+: \d+/\d+\b.*\n?", re.MULTILINE)
+
 GROUP = r"group='(person\d+_[a-z]+|(?:NORMAL2-)?IM-\d+)'"
 COMMANDS = (
     f"imgcls check chest_xray {GROUP} --html check.html",
@@ -48,7 +51,7 @@ def copied(source: Path, target: Path, *, every: int) -> None:
 
 
 def said(command: str, place: Path) -> str:
-    """Run a command as a user would, in a folder; its output without colours and without the folder's name."""
+    """Run a command as a user would, in a folder; its output without colours, progress and the folder's name."""
     own = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -57,7 +60,7 @@ def said(command: str, place: Path) -> str:
     }
     own["IMGCLS_CACHE"] = str(place / "cache")
     done = subprocess.run(["/bin/bash", "-c", command], cwd=place, env=own, capture_output=True, text=True, check=False)
-    output = re.sub(rf"{re.escape(str(place))}/?", "", done.stdout + done.stderr)
+    output = PROGRESS.sub("", re.sub(rf"{re.escape(str(place))}/?", "", done.stdout + done.stderr))
     if done.returncode not in {0, 1} or (done.returncode == 1 and " check " not in command):
         raise SystemExit(f"{command}: exit code {done.returncode}\n{output}")
     return output.strip() + ("\n(exit code 1: there are errors)" if done.returncode else "")

@@ -1,10 +1,11 @@
-"""What is made when the site is built: tables from JSON files of real runs, contact sheets, the reference of commands."""
+"""What is made when the site is built: tables from JSON files of real runs, contact sheets, notebooks, commands."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,12 @@ from imgcls.augment.presets import PRESETS
 from imgcls.augment.preview import contact_sheet
 from imgcls.cli import app
 
+sys.path.insert(0, str(Path(__file__).parent))  # mkdocs runs this file by its path
+
+from notebooks import page
+
 RESULTS = Path(__file__).parent / "results"
+TUTORIALS = Path(__file__).parent / "tutorials"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -42,7 +48,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_files(files: Files, *, config: Any, **_: Any) -> Files:
-    """Add the contact sheets of the page on augmentation, `augmentation/PRESET.png`.
+    """Add the contact sheets of the page on augmentation, `augmentation/PRESET.png`, and the notebooks as pages.
 
     Args:
         files: The files of the site.
@@ -50,13 +56,18 @@ def on_files(files: Files, *, config: Any, **_: Any) -> Files:
         **_: What else mkdocs says.
 
     Returns:
-        The files with the sheets.
+        The files with the sheets and pages.
     """
     images = _photographs()
     for name in PRESETS:
         content = io.BytesIO()
         contact_sheet(images, to_augment(name), titles=["china", "flower", "digit"], draws=7).save(content, "PNG")
         files.append(File.generated(config, f"augmentation/{name}.png", content=content.getvalue()))
+    for path in sorted(TUTORIALS.glob("*.ipynb")):
+        markdown, pictures = page(path)
+        files.append(File.generated(config, f"tutorials/{path.stem}.md", content=markdown))
+        for name, picture in pictures.items():
+            files.append(File.generated(config, f"tutorials/{name}", content=picture))
     return files
 
 

@@ -19,7 +19,7 @@ def main(out: str = "runs/lrp-masks", num: int = 512, epochs: int = 8, limit: in
     print("accuracy, and its 95 % interval:", run.value("accuracy"))
 
     found = run.explain("lrp", limit=limit, masks=masks)  # panels and scores are in the run's folder
-    print("share of the logit that arrives at the pixels:", found.conserved.round(3)[:4])
+    print("share of the logit that arrives at the pixels:", found.conserved)
 
     names = ["lrp", "input-times-gradient", "random"]
     compared = compare_explanations({name: (run, name) for name in names}, masks, limit=limit)

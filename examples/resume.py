@@ -15,7 +15,7 @@ from imgcls.demo import digits
 def trainer(out: Path, **options: Any) -> Trainer:
     net, image = {"name": "small-cnn", "base": 8, "depth": 2}, {"size": 16, "channels": 1}
     stages = [{"epochs": 3, "lr": 3e-3}]
-    fixed = {"splitter": "holdout", "augment": "light", "precision": "fp32"}
+    fixed: dict[str, Any] = {"splitter": "holdout", "augment": "light", "precision": "fp32"}
     return Trainer(digits(), backbone=net, image=image, stages=stages, out=out, **fixed, **options)
 
 

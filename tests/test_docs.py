@@ -37,7 +37,7 @@ ABOUT_A_RUN = [
     f"docs/{name}.md"
     for name in (
         *("backbones", "balancing", "calibration", "checking", "concepts", "evaluation", "export", "images"),
-        *("splitting", "thresholds", "training"),
+        *("prediction", "report", "splitting", "thresholds", "training"),
     )
 ]
 

@@ -126,7 +126,7 @@ def test_predict_names_every_label_that_reaches_its_threshold(run: Run) -> None:
     assert root is not None
     paths = [root / name for name in run.data.ids[:8]]
     table = run.predict(paths)
-    assert list(table.columns) == ["path", *(f"prob_{name}" for name in CLASSES), "decision"]
+    assert list(table.columns) == ["path", *(f"prob_{name}" for name in CLASSES), "decision", "spread"]
     cuts = {t.class_name: t.value for t in run.thresholds if (t.rule, t.model) == ("max_f1", "mean")}
     for row in table.to_dict("records"):
         assert row["decision"] == "|".join(name for name in CLASSES if row[f"prob_{name}"] >= cuts[name])

@@ -701,8 +701,9 @@ def finish_run(folder: Path, *, root: Path | None, objective: Sequence[float], *
     facts |= {"objective": [float(value) if np.isfinite(value) else None for value in objective]}
     checksums = {name: sha256(folder / name) for name in files}
     header = {"schema": SCHEMA, "status": "complete", "imgcls": imgcls.__version__}
-    write_json(folder / "run.json", {**header, **facts, "checksums": checksums})
-    write_card(folder / "model_card.md", Material.read(folder))
+    content = {**header, **facts, "checksums": checksums}
+    write_card(folder / "model_card.md", Material.read(folder, content))
+    write_json(folder / "run.json", content)
 
 
 # Weights carry a checksum of their own, which is checked when they are loaded.

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.distance import cosine
+from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
 from imgcls.core.errors import DataError, RunError
@@ -14,10 +16,6 @@ def drawn(count: int, *, seed: int = 0, size: int = 6) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, size)).astype(np.float32)
 
 
-def unit(features: np.ndarray) -> np.ndarray:
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
-
-
 def a_guard(train: np.ndarray, val: np.ndarray, folds: int = 1) -> Guard:
     records = np.arange(len(train))
     ids = np.array([f"r{number}" for number in records])
@@ -25,22 +23,26 @@ def a_guard(train: np.ndarray, val: np.ndarray, folds: int = 1) -> Guard:
     return Guard(folds=[Known.fit(train, records, val) for _ in range(folds)], ids=ids, labels=labels)
 
 
-def reference(train: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found = NearestNeighbors(n_neighbors=5).fit(unit(train)).kneighbors(unit(features))
-    return found[0][:, -1], found[1]
-
-
-@given(scale=st.floats(0.01, 1000), seed=st.integers(0, 99))
-def test_distance_is_that_of_the_fifth_neighbour_of_unit_length(scale: float, seed: int) -> None:
+@given(seed=st.integers(0, 99))
+def test_distance_is_that_of_mahalanobis(seed: int) -> None:
     train, asked = drawn(40, seed=seed), drawn(7, seed=seed + 100)
     guard = a_guard(train, drawn(20, seed=seed + 200))
-    near = guard.near([asked * np.float32(scale)], neighbours=5)
-    distances, nearest = reference(train, asked)
-    np.testing.assert_allclose(near.distance * guard.folds[0].limit, distances, atol=2e-3)
-    order = unit(asked) @ unit(train).T
-    np.testing.assert_allclose(
-        np.take_along_axis(order, near.records, axis=1), np.take_along_axis(order, nearest, axis=1), atol=2e-3
-    )
+    wanted = np.sqrt(LedoitWolf().fit(train).mahalanobis(asked))
+    np.testing.assert_allclose(guard.near([asked]).distance * guard.folds[0].limit, wanted, rtol=1e-3)
+
+
+@given(seed=st.integers(0, 99))
+def test_the_nearest_records_have_the_smallest_angle(seed: int) -> None:
+    train, asked = drawn(40, seed=seed), drawn(7, seed=seed + 100)
+    near = a_guard(train, drawn(20)).near([asked], neighbours=3)
+    wanted = NearestNeighbors(n_neighbors=3, metric="cosine").fit(train).kneighbors(asked)[0]
+    found = [[cosine(image, train[at]) for at in row] for image, row in zip(asked, near.records, strict=True)]
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+
+
+def test_fewer_records_than_features_are_enough() -> None:
+    guard = a_guard(drawn(10, size=64), drawn(20, seed=1, size=64))
+    assert guard.near([drawn(3, seed=2, size=64) * 10]).unlike.all()
 
 
 @pytest.mark.parametrize(("count", "outside"), [(30, 0), (199, 1), (1000, 9)])

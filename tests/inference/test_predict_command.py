@@ -1,5 +1,6 @@
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,8 @@ import imgcls
 from imgcls import Dataset, Trainer
 from imgcls.cli import main
 from imgcls.testing import blobs, write_image_folder
+
+Predict = Callable[..., int]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,18 +37,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def predict(place: Path, monkeypatch: pytest.MonkeyPatch):
+def predict(place: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
+    """Call the command; the exit code is returned."""
+
     def call(*words: object) -> int:
         monkeypatch.setattr(sys, "argv", ["imgcls", "predict", str(place / "run"), *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
+        try:
             main()
-            sys.exit(0)
-        return int(caught.value.code or 0)
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
 
     return call
 
 
-def test_unreadable_files_are_rows_and_counted(predict, place, tmp_path, capsys) -> None:
+def test_unreadable_files_are_rows_and_counted(
+    predict: Predict, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert predict(place / "new", "--out", tmp_path / "p.csv") == 0
     printed = capsys.readouterr()
     assert "1 of 3 files could not be read" in printed.err
@@ -56,13 +64,13 @@ def test_unreadable_files_are_rows_and_counted(predict, place, tmp_path, capsys)
     assert table["decision"].eq("").tolist() == [False, True, False]
 
 
-def test_nothing_readable_is_a_failure(predict, place, capsys) -> None:
+def test_nothing_readable_is_a_failure(predict: Predict, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(place / "new" / "2.png") == 1
     assert predict(place / "new", "--on-error", "raise") == 1
     assert "2.png" in capsys.readouterr().err
 
 
-def test_guard_and_neighbours_are_columns(predict, place, tmp_path) -> None:
+def test_guard_and_neighbours_are_columns(predict: Predict, place: Path, tmp_path: Path) -> None:
     words = ("--neighbours", "2", "--guard", "--tta", "flip-lr", "--out", tmp_path / "p.json")
     assert predict(place / "new", *words) == 0
     rows = json.loads((tmp_path / "p.json").read_text())
@@ -72,7 +80,9 @@ def test_guard_and_neighbours_are_columns(predict, place, tmp_path) -> None:
     assert rows[1]["distance"] is None
 
 
-def test_formats_of_other_programs_are_written(predict, place, tmp_path, capsys) -> None:
+def test_formats_of_other_programs_are_written(
+    predict: Predict, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, image = tmp_path / "p.txt", place / "new" / "1.png"
     assert predict(image, "--format", "lines", "--threshold", "0", "--out", out) == 0
     assert out.read_text() == "1\n"
@@ -83,6 +93,8 @@ def test_formats_of_other_programs_are_written(predict, place, tmp_path, capsys)
     assert "'--format' must come with '--out'" in capsys.readouterr().err
 
 
-def test_a_number_for_each_of_two_classes_is_refused(predict, place, capsys) -> None:
+def test_a_number_for_each_of_two_classes_is_refused(
+    predict: Predict, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert predict(place / "new", "--threshold", "{a: 0.3, b: 0.5}") == 1
     assert "'threshold' must be one number, of 'b', for two classes" in capsys.readouterr().err

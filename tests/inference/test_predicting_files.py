@@ -139,9 +139,11 @@ def test_flips_make_predictions_blind_to_the_side(good: list[Path], tmp_path: Pa
     turned = [tmp_path / f"turned{number}.png" for number in range(3)]
     for file, new in zip(good, turned, strict=True):
         Image.fromarray(np.asarray(Image.open(file))[::-1, ::-1].copy()).save(new)
-    probs = [a_predictor().predict(paths, tta="flips")["prob_b"] for paths in (good, turned)]
-    np.testing.assert_allclose(*probs, atol=1e-6)
-    assert not np.allclose(*(a_predictor().predict(paths)["prob_b"] for paths in (good, turned)), atol=1e-6)
+    predictor = a_predictor()
+    before, after = (predictor.predict(paths, tta="flips")["prob_b"] for paths in (good, turned))
+    np.testing.assert_allclose(before, after, atol=1e-6)
+    before, after = (predictor.predict(paths)["prob_b"] for paths in (good, turned))
+    assert not np.allclose(before, after, atol=1e-6)
 
 
 def test_draws_do_not_depend_on_order_or_batches(good: list[Path]) -> None:
@@ -192,7 +194,7 @@ def test_the_nearest_image_of_a_training_image_is_itself(files: list[Path], good
 
 
 def test_neighbours_need_a_guard() -> None:
-    with pytest.raises(ConfigError, match="'neighbours' must be 0 without a guard, got 3; 'Run.guard' fits one"):
+    with pytest.raises(ConfigError, match=r"'neighbours' must be 0 without a guard, got 3; 'Run.guard' fits one"):
         a_predictor().predict([], neighbours=3)
 
 

@@ -80,6 +80,8 @@ def test_page_says_the_numbers_of_the_run(page: str, run: Run) -> None:
     for threshold in run.thresholds:
         assert threshold.rule != run.model.decision or f'<td class="n">{threshold.value:.4f}</td>' in page
     assert run.facts["fingerprint"][:16] in page
+    for reached in run.baselines()["value"]:
+        assert f"<td>{reached:.3f}" in page
     for row in json.loads((run.folder / "splits.json").read_text())["balance"]:
         assert f'<td class="n">{row["largest_deviation"]:.3f}</td></tr>' in page
 

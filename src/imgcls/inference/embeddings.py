@@ -22,7 +22,7 @@ __all__ = ["fit_guard"]
 #: Records at a time.
 _BATCH = 64
 
-#: Training records of a fold that are kept, evenly spaced; a share of them is as good a guard (Sun et al. 2022).
+#: Training records of a fold that are kept, evenly spaced, so that file and search stay small.
 _MOST = 50_000
 
 

@@ -1,9 +1,10 @@
 """A guard against images unlike the training data, and the training images that are nearest; without torch.
 
-An image is far from what a model learned if its embedding is far from those of the training records: the distance to
-the k-th nearest one, of embeddings of unit length (Sun, Ming, Zhu and Li 2022, "Out-of-distribution detection with deep
-nearest neighbors"). Each fold has embeddings of its own, so its distances are divided by a limit that nearly all of its
-validation records keep, which it did not train on; the folds are then averaged.
+An image is far from what a model learned if its embedding is far from those of the training records: the Mahalanobis
+distance to their mean (as in Lee, Lee, Lee and Shin 2018, "A simple unified framework for detecting out-of-distribution
+samples and adversarial attacks", here of all classes together), with the covariance shrunk as in Ledoit and Wolf 2004,
+since there may be fewer records than features. Each fold has embeddings of its own, so its distances are divided by a
+limit that nearly all of its validation records keep, which it did not train on; the folds are then averaged.
 """
 
 from __future__ import annotations
@@ -26,9 +27,6 @@ __all__ = ["SHARE", "Guard", "Known", "Near"]
 
 Floats = NDArray[np.float32]
 
-#: Which neighbour's distance counts, as far as there are so many.
-_K = 5
-
 #: The share of validation records of each fold that lies within its limit.
 SHARE = 0.99
 
@@ -44,11 +42,15 @@ class Known:
     Attributes:
         features: The embeddings of its N training records, of unit length, (N, D), float16.
         records: Which records these are, (N,).
+        mean: Their mean before that, (D,).
+        precision: The inverse of their covariance, (D, D).
         limit: The distance that counts as 1.
     """
 
     features: NDArray[np.float16]
     records: NDArray[np.int64]
+    mean: Floats
+    precision: Floats
     limit: float
 
     @classmethod
@@ -69,23 +71,39 @@ class Known:
         """
         if not len(val):
             raise DataError("'val' must have records for a guard, got none; its limit is fitted on them")
-        found = cls(features=_unit(train).astype(np.float16), records=records, limit=1.0)
-        distances = np.sort(_kth(found.distances(val)))
-        rank = min(math.ceil((len(val) + 1) * SHARE), len(val))
-        return attrs.evolve(found, limit=max(float(distances[rank - 1]), _LEAST))
+        from sklearn.covariance import LedoitWolf
 
-    def distances(self, features: Floats) -> Floats:
-        """Measure how far images are from the training records.
+        shape = LedoitWolf().fit(train.astype(np.float64))
+        parts = {"mean": shape.location_.astype(np.float32), "precision": shape.precision_.astype(np.float32)}
+        found = cls(features=_unit(train).astype(np.float16), records=records, limit=1.0, **parts)
+        rank = min(math.ceil((len(val) + 1) * SHARE), len(val))
+        limit = float(np.sort(found.distance(val))[rank - 1])
+        return attrs.evolve(found, limit=max(limit, _LEAST))
+
+    def distance(self, features: Floats) -> Floats:
+        """Measure how far images are from the training data.
 
         Args:
             features: Embeddings of B images, (B, D).
 
         Returns:
-            (B, N), in units of the limit.
+            (B,), in units of the limit.
         """
-        own, known = _unit(features), self.features.astype(np.float32)
-        squares = (own**2).sum(axis=1)[:, None] + (known**2).sum(axis=1) - 2 * own @ known.T
-        found: Floats = np.sqrt(np.maximum(squares, 0)) / np.float32(self.limit)
+        away = features.astype(np.float64) - self.mean
+        squares = ((away @ self.precision.astype(np.float64)) * away).sum(axis=1)
+        found: Floats = (np.sqrt(np.maximum(squares, 0)) / self.limit).astype(np.float32)
+        return found
+
+    def likeness(self, features: Floats) -> Floats:
+        """Compare images with each training record.
+
+        Args:
+            features: Embeddings of B images, (B, D).
+
+        Returns:
+            The cosines of their angles, (B, N).
+        """
+        found: Floats = _unit(features) @ self.features.astype(np.float32).T
         return found
 
 
@@ -131,10 +149,11 @@ class Guard:
             neighbours: How many of the nearest training records are wanted.
 
         Returns:
-            How far they are, and what is nearest: by the mean over the models that trained on a record.
+            How far they are, and what is nearest: by the mean cosine over the models that trained on a record.
         """
-        parts = [known.distances(own) for known, own in zip(self.folds, features, strict=True)]
-        distance = np.mean([_kth(part) for part in parts], axis=0)
+        pairs = list(zip(self.folds, features, strict=True))
+        distance = np.mean([known.distance(own) for known, own in pairs], axis=0)
+        parts = [known.likeness(own) for known, own in pairs] if neighbours else []
         wanted = self._nearest(parts, neighbours) if neighbours else np.empty((len(distance), 0), dtype=np.int64)
         return Near(distance=distance, records=wanted)
 
@@ -144,8 +163,8 @@ class Guard:
         for known, part in zip(self.folds, parts, strict=True):
             total[:, known.records] += part
             times[known.records] += 1
-        means = np.where(times > 0, total / np.maximum(times, 1), np.inf)
-        return np.argsort(means, axis=1, kind="stable")[:, : min(count, int((times > 0).sum()))]
+        means = np.where(times > 0, total / np.maximum(times, 1), -np.inf)
+        return np.argsort(-means, axis=1, kind="stable")[:, : min(count, int((times > 0).sum()))]
 
     def save(self, path: Path) -> None:
         """Write an npz file, whole or not at all.
@@ -160,6 +179,7 @@ class Guard:
         }
         for number, known in enumerate(self.folds):
             columns |= {f"features_{number}": known.features, f"records_{number}": known.records}
+            columns |= {f"mean_{number}": known.mean, f"precision_{number}": known.precision}
         with whole(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **columns)
 
@@ -179,9 +199,11 @@ class Guard:
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 found = {name: file[name] for name in file.files}
-            parts = [(found[f"features_{at}"], found[f"records_{at}"]) for at in range(len(found["limits"]))]
-            limits = map(float, found["limits"])
-            folds = [Known(features=f, records=r, limit=limit) for (f, r), limit in zip(parts, limits, strict=True)]
+            names = ("features", "records", "mean", "precision")
+            folds = [
+                Known(limit=limit, **{name: found[f"{name}_{number}"] for name in names})
+                for number, limit in enumerate(found["limits"].tolist())
+            ]
             return cls(folds=folds, ids=found["ids"], labels=found["labels"])
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise RunError(f"guard {str(path)!r} must be as it was written, got {error}; delete it") from None
@@ -190,11 +212,4 @@ class Guard:
 def _unit(features: Floats) -> Floats:
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     found: Floats = (features / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
-    return found
-
-
-# The distance to the k-th nearest, (B,).
-def _kth(distances: Floats) -> Floats:
-    at = min(_K, distances.shape[1]) - 1
-    found: Floats = np.partition(distances, at, axis=1)[:, at]
     return found

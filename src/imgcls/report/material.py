@@ -66,11 +66,12 @@ class Material:
     problems: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, folder: Path | str) -> Material:
+    def read(cls, folder: Path | str, facts: Mapping[str, Any] | None = None) -> Material:
         """Read a run, finished or not.
 
         Args:
             folder: Its folder.
+            facts: What `run.json` is going to say, of a run that is about to be finished; None reads it.
 
         Returns:
             What is there.
@@ -82,8 +83,9 @@ class Material:
         if not any((where / name).exists() for name in ("config.yaml", "run.json", "metrics.csv")):
             raise RunError(f"'folder' must be that of a run, got {str(where)!r}, which has none of its files")
         reader = Reader(where)
-        facts = reader.json("run.json")
-        reader.check(facts)
+        if facts is None:
+            facts = reader.json("run.json")
+            reader.check(facts)
         splits = reader.json("splits.json")
         repeats = [int(number) for number in splits.get("repeats", [0] * len(splits.get("folds", ())))]
         refit = "refit_of" in facts

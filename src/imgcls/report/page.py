@@ -23,7 +23,7 @@ from imgcls.report.pictures import Picture
 from imgcls.report.records import data_card
 from imgcls.report.searches import search_of
 from imgcls.report.summaries import forest
-from imgcls.report.tables import glance, label_rows, rows_of_all, rows_of_classes, rows_of_folds
+from imgcls.report.tables import baseline_rows, glance, label_rows, rows_of_all, rows_of_classes, rows_of_folds
 from imgcls.report.words import Caution, cautions, decided_by, deciding, verdict
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def _numbers(page: _Page, material: Material) -> dict[str, Any]:
         "explorer": page.part("thresholds", lambda: explore(material)),
         "thresholds": page.part("decisions", lambda: deciding(material)) or [],
         "decided": decided_by(material),
+        "baselines": page.part("baselines", lambda: baseline_rows(material)) or [],
         "confused": page.part("confused classes", lambda: confused(material)) or [],
         "search": search_of(material.folder),
     }

@@ -12,7 +12,7 @@ from imgcls.report.names import nice
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["cell", "glance", "label_rows", "row_of", "rows_of_all", "rows_of_classes", "rows_of_folds"]
+__all__ = ["baseline_rows", "cell", "glance", "label_rows", "row_of", "rows_of_all", "rows_of_classes", "rows_of_folds"]
 
 #: How a part is called beside its numbers: validation records always chose the checkpoint.
 _LABELS = {"test": "test", "val": "val (used for selection)"}
@@ -91,6 +91,31 @@ def _whole(table: pd.DataFrame, split: str, level: str) -> pd.DataFrame:
 def _find(table: pd.DataFrame, metric: str, rule: str) -> dict[Any, Any] | None:
     rows = table[(table["metric"] == metric) & (table["threshold"] == rule) & (table["class"] == "")]
     return None if rows.empty else rows.to_dict("records")[0]
+
+
+def baseline_rows(material: Material) -> list[dict[str, Any]]:
+    """Lay out what is reached without the model.
+
+    Args:
+        material: The run.
+
+    Returns:
+        Rows with `name`, `metric`, `reached`, `model` and `difference`.
+    """
+    if material.baselines is None:
+        return []
+    return [
+        {
+            "name": row["baseline"],
+            "metric": nice(str(row["metric"])),
+            "reached": cell(row),
+            "model": f"{row['model']:.3f}",
+            "difference": cell(
+                {key: row[f"difference{end}"] for key, end in (("value", ""), ("low", "_low"), ("high", "_high"))}
+            ),
+        }
+        for row in material.baselines.to_dict("records")
+    ]
 
 
 def row_of(row: Mapping[Any, Any]) -> dict[str, Any]:
