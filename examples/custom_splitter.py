@@ -29,7 +29,7 @@ def main(out: str = "runs/custom-splitter", epochs: int = 4) -> None:
     net, image = {"name": "small-cnn", "base": 16, "depth": 2}, {"size": 16, "channels": 1}
     stages = [{"epochs": epochs, "lr": 3e-3}]
     run = Trainer(digits(), splitter=LastGroups(), backbone=net, image=image, stages=stages, out=out).fit()
-    print("tested on", sorted(set(run.predictions("test").frame["group"])))
+    print("tested on", sorted(set(run.predictions("test").frame()["group"])))
     print("accuracy, and its 95 % interval:", run.value("accuracy"))
 
 

@@ -24,4 +24,4 @@ def main(out: str = "runs/distributed", epochs: int = 2) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1] if len(sys.argv) > 1 else "runs/distributed")

@@ -18,7 +18,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL: dict[str, tuple[dict[str, Any], str, str]] = {
     "quickstart": ({"epochs": 1}, "decision", "report.html"),
     "custom_backbone": ({"epochs": 1}, "accuracy", "attributions/grad-cam-test/maps.npz"),
-    "custom_splitter": ({"epochs": 1}, "'block-10' 'block-11' 'block-12'", "run.json"),
+    "custom_splitter": ({"epochs": 1}, "['block-10', 'block-11', 'block-12']", "run.json"),
     "two_stages": ({"epochs": 1}, "val_accuracy", "after/run.json"),
     "thresholds": ({"epochs": 1}, "sensitivity>=0.95, of model mean", "thresholds.json"),
     "lrp_masks": ({"num": 64, "epochs": 1, "limit": 4}, "pointing", "compared/differences.csv"),

@@ -133,7 +133,7 @@ def test_gradient_rollout_is_the_formula_of_its_paper(options: Any) -> None:
         whole = whole + (weight * gradient).clamp(min=0).mean(dim=1) @ whole
     whole = whole - torch.eye(weights[0].shape[-1])
     expected = whole[:, 0, 1:] if not options else whole.mean(dim=1)
-    assert np.allclose(found.native.reshape(3, -1), expected, rtol=1e-4, atol=1e-9)
+    assert np.allclose(found.native.reshape(3, -1), expected, rtol=1e-3, atol=1e-7)
 
 
 def test_gradient_rollout_is_of_a_class_and_rollout_is_not() -> None:

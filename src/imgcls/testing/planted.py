@@ -40,7 +40,7 @@ def planted_patches(
 
     Examples:
         >>> data, masks = planted_patches(8, size=32, side=8)
-        >>> len(data), data.classes, masks["0"].mean().item()
+        >>> len(data), data.classes, masks[data.ids[0]].mean().item()
         (8, ('turn0', 'turn1', 'turn2', 'turn3'), 0.0625)
     """
     if not 2 <= classes <= 8:
