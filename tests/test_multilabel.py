@@ -286,7 +286,7 @@ def test_one_logit_and_two_say_the_same_of_two_classes(tmp_path: Path) -> None:
         found = run.predictions("test")
         assert found.logits.shape == (60, 1 if loss == "bce" else 2)
         assert found.probs.shape == (60, 2)
-        assert run.predict([]).columns.tolist() == ["path", "prob_a", "prob_b", "decision"]
+        assert run.predict([]).columns.tolist() == ["path", "prob_a", "prob_b", "decision", "spread"]
         values[loss] = run.value("roc_auc")[0]
     assert values["bce"] > 0.95
     assert values["bce"] == pytest.approx(values["cross-entropy"], abs=0.05)

@@ -183,7 +183,7 @@ def test_a_share_is_cut_once_and_predicted_by_the_mean_of_folds(fitted: Callable
     rest = set(run.data.groups[~np.isin(run.data.ids, found.ids)]) if run.data.groups is not None else set()
     assert found.groups is not None
     assert not rest & set(found.groups)
-    assert set(run.metrics.query("split == 'test'")["fold"]) == {"mean", "0", "1"}
+    assert set(run.metrics.query("split == 'test'")["fold"]) == {"mean", "0", "1", "folds"}
 
 
 def test_another_set_tests_every_fold(fitted: Callable[..., Run]) -> None:

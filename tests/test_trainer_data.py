@@ -147,7 +147,7 @@ def everywhere(run: Run, data: Dataset, position: int) -> list[torch.Tensor]:
     seen += [next(Batches.over(sources[0], Runtime(channels_last=True), spec=numbers).each([np.array([position])]))]
     caught: list[torch.Tensor] = []
     for fold in run.predictor.models:
-        fold.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        fold.body.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     run.predict(data.path(position))
     explained = np.stack([data.pixels(position, image)])  # as explaining reads it
     return [*seen, caught[0], normalised(explained, model, image)]

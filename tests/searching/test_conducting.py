@@ -65,6 +65,7 @@ def test_a_trial_that_was_killed_is_tried_again(tmp_path: Path) -> None:
     assert [(one.state, one.facts["attempts"]) for one in outcomes if one] == [("complete", 2)] * 2
 
 
+@pytest.mark.slow
 def test_four_workers_give_60_trials_each_once(tmp_path: Path) -> None:
     study = opened(tmp_path, trials=60)
     conductor(study, tmp_path, work.quick).conduct(processes(tmp_path, 4))
@@ -73,6 +74,7 @@ def test_four_workers_give_60_trials_each_once(tmp_path: Path) -> None:
     assert {entry.outcome.state for entry in study.entries if entry.outcome} == {"complete"}
 
 
+@pytest.mark.slow
 def test_each_worker_sees_one_gpu(tmp_path: Path) -> None:
     study = opened(tmp_path, trials=8)
     conductor(study, tmp_path, work.sees).conduct(processes(tmp_path, gpus=("3", "5")))
@@ -81,7 +83,7 @@ def test_each_worker_sees_one_gpu(tmp_path: Path) -> None:
     assert len({pid for pid, _ in seen}) == 2
 
 
-@pytest.mark.parametrize("where", ["local", "processes"])
+@pytest.mark.parametrize("where", ["local", pytest.param("processes", marks=pytest.mark.slow)])
 def test_halving_waits_for_its_round_wherever_it_runs(where: str, tmp_path: Path) -> None:
     executor = Local() if where == "local" else processes(tmp_path)
     study = opened(tmp_path, backend={"name": "halving", "min_epochs": 1}, trials=9)
