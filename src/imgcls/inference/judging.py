@@ -16,7 +16,7 @@ from imgcls.core.folders import write_text
 from imgcls.core.progress import warn
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
-from imgcls.evaluation.baselines import Known, warnings_of
+from imgcls.evaluation.baselines import Known
 from imgcls.evaluation.calibration import Calibration, load_calibrations
 from imgcls.evaluation.conformal import Conformal, fit_conformal
 from imgcls.evaluation.openings import Openings, digest_of, note_opening, openings
@@ -228,17 +228,3 @@ class Judging(ABC):
     # Each validation record once, as the mean of the folds is asked.
     def _once(self) -> Predictions:
         return self.predictions("val").mean_of_repeats()
-
-    def notes(self) -> list[str]:
-        """Say what gives cause to doubt the numbers.
-
-        Returns:
-            Sentences: what baselines reach, and how often the test records were opened.
-        """
-        import pandas as pd
-
-        paths = [self.folder / name for name in ("baselines_probe.csv", "baselines.csv")]
-        found = next((path for path in paths if path.exists()), None)
-        lines = [] if found is None else [f"{line}." for line in warnings_of(pd.read_csv(found))]
-        opened = self.test_openings
-        return lines if opened is None else [*lines, f"{opened}."]
