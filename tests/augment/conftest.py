@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -30,3 +31,10 @@ def apply(one_thread: None) -> Apply:
         return augmenter(to_augment(spec), classes=["a", "b"]).apply(images, rows, masks)
 
     return applied
+
+
+@pytest.fixture
+def albumentations(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")  # or it asks a server for its newest version
+    pytest.importorskip("albumentations")
+    return importlib.import_module("albumentations")

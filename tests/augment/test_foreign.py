@@ -1,8 +1,7 @@
-"""Transforms of other libraries, as what users bring and as the references of our own."""
+"""Transforms of other libraries that users bring."""
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from imgcls.augment.augment import to_augment
-from imgcls.augment.filters import Emboss, MedianBlur, Sharpen
-from imgcls.augment.per_image import Clahe, PerSample, to_bytes
+from imgcls.augment.per_image import PerSample, to_bytes
 from imgcls.core.dumping import dump
 from imgcls.core.errors import ConfigError, DataError
-
-LEVEL = 1 / 255
-
-
-@pytest.fixture
-def albumentations(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")  # or it asks a server for its newest version
-    pytest.importorskip("albumentations")
-    return importlib.import_module("albumentations")
 
 
 def pixels(images: Tensor) -> NDArray[np.uint8]:
@@ -90,38 +79,6 @@ def test_transforms_of_albumentations_are_seeded_by_the_draw(
     assert (before == np.random.get_state()[1]).all()  # type: ignore[index]  # noqa: NPY002
     assert torch.equal(whole[2:], late)
     assert not torch.equal(whole, images)
-
-
-def counterpart(transform: Any, images: Tensor) -> Tensor:
-    found = [transform(image=image)["image"] for image in pixels(images)]
-    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2) / 255
-
-
-def fixed(*values: float) -> Tensor:
-    return torch.tensor([values] * 4).double()
-
-
-def test_emboss_is_that_of_albumentations(images: Tensor, albumentations: Any) -> None:
-    own = Emboss().change(images, fixed(0.4, 0.6))
-    wanted = counterpart(albumentations.Emboss(alpha=(0.4, 0.4), strength=(0.6, 0.6), p=1), images)
-    torch.testing.assert_close(own, wanted, atol=3 * LEVEL, rtol=0)  # of bytes, whose rounding the kernel enlarges
-
-
-def test_sharpen_is_that_of_albumentations_within_the_rim(images: Tensor, albumentations: Any) -> None:
-    own = Sharpen(factor=[0, 20]).change(images, fixed(1 + 13 * 0.3))
-    wanted = counterpart(albumentations.Sharpen(alpha=(0.3, 0.3), lightness=(1, 1), p=1), images)
-    inner = (..., slice(1, -1), slice(1, -1))
-    torch.testing.assert_close(own[inner], wanted[inner], atol=4 * LEVEL, rtol=0)
-
-
-def test_median_blur_and_clahe_are_those_of_albumentations(images: Tensor, albumentations: Any) -> None:
-    grey = torch.from_numpy(pixels(images[:, :1])).permute(0, 3, 1, 2) / 255
-    pairs = [
-        (MedianBlur(size=3), fixed(), albumentations.MedianBlur(blur_limit=(3, 3), p=1)),
-        (Clahe(), fixed(2.0), albumentations.CLAHE(clip_limit=(2, 2), p=1)),
-    ]
-    for own, parameters, theirs in pairs:
-        torch.testing.assert_close(own.change(grey, parameters), counterpart(theirs, grey), atol=1e-6, rtol=0)
 
 
 def test_a_function_that_fails_is_named(images: Tensor, apply: Any) -> None:

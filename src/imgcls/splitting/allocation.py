@@ -8,6 +8,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from imgcls.splitting.polishing import polished
+
 __all__ = ["TRIES", "allocate", "cut", "settle"]
 
 #: How far the order of units may differ from that by weight: a factor of exp(0.5). Without it, the
@@ -16,9 +18,6 @@ _JITTER = 0.5
 
 #: The greedy placement is tried up to so often, and all tries together place about so many units.
 TRIES, _PLACED = 8, 20_000
-
-#: So many units at most are moved again after they were placed, and so often.
-_MOVED, _MOVES = 2_000, 200
 
 #: Of parts that are equally good for a unit, the one that lacks most takes it.
 _TIE = 1e-9
@@ -34,8 +33,8 @@ def allocate(
     two units a part and kind, is placed one by one, heavy units first, where it brings the counts
     nearest to their ideal: the part with the smallest increase of the squared deviation, each
     class measured in shares of its total. Of a class with few units, every part gets one as long
-    as there are enough. Several random orders are tried where that is quick, and units are then
-    moved as long as one move brings the counts nearer.
+    as there are enough. Several random orders are tried where that is quick. In a small set units
+    are then moved, or change places, as long as that brings the counts nearer.
 
     Args:
         counts: What the units have of each class, (G, K).
@@ -54,7 +53,7 @@ def allocate(
     start = _Start(weights=weights[rest], excess=excess, absent=absent, shares=shares)
     found = [start.place(rng) for _ in range(min(max(_PLACED // max(len(rest), 1), 1), tries))]
     dealt[rest] = min(found, key=lambda placed: placed[0])[1]
-    return dealt
+    return polished(dealt, weights, shares)
 
 
 # The part of each unit; for what is left over one more than there are parts.
@@ -126,29 +125,7 @@ class _Start:
                 absent[best] &= ~has[unit]
                 left -= has[unit]
                 lacking = bool(absent.any())
-        parts, excess = self._moved(parts, excess)
         return (int(absent.sum()), float((excess**2 / self.shares[:, None]).sum())), parts
-
-    # One unit after the other goes where it does most good, until none does; no part loses the last unit of a class.
-    def _moved(
-        self, parts: NDArray[np.int64], excess: NDArray[np.float64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        if not 0 < len(parts) <= _MOVED:
-            return parts, excess
-        units, has, square = np.arange(len(parts)), self.weights > 0, (self.weights**2).sum(axis=1)
-        for _ in range(_MOVES):
-            toward, away = excess @ self.weights.T, _sums(has, parts, len(self.shares)) == 1
-            gain = (2 * toward + square) / self.shares[:, None]
-            gain += (square - 2 * toward[parts, units]) / self.shares[parts]
-            gain[parts, units] = np.inf
-            gain[:, (has & away[parts]).any(axis=1)] = np.inf
-            part, unit = divmod(int(gain.argmin()), len(parts))
-            if gain[part, unit] > -_TIE:
-                break
-            excess[parts[unit]] -= self.weights[unit]
-            excess[part] += self.weights[unit]
-            parts[unit] = part
-        return parts, excess
 
 
 def _order(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
