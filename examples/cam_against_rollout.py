@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgcls import Run, Trainer, compare_explanations
-from imgcls.testing.planted import planted_patches
+from imgcls.testing import planted_patches
 
 
 def main(out: str = "runs/cam-rollout", num: int = 768, epochs: int = 10, limit: int = 48) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgcls import Trainer, compare_explanations
-from imgcls.testing.planted import planted_patches
+from imgcls.testing import planted_patches
 
 
 def main(out: str = "runs/lrp-masks", num: int = 512, epochs: int = 8, limit: int = 32) -> None:

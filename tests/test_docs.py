@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import torchvision
 from numpy.typing import NDArray
 from PIL import Image
@@ -97,6 +98,33 @@ def test_code_of_a_page_about_a_run_runs(
     given = {name: getattr(imgcls, name) for name in imgcls.__all__}
     given |= {"imgcls": imgcls, "data": data, "other": data.sample(40, seed=1), "run": run, "my_network": module}
     _run_blocks(page, given | {"Trainer": Small, "trainer": _trainer(data)}, place, monkeypatch)
+
+
+# What the page on searching calls Searcher: its networks are small, and trials few.
+def _searcher(trainer: Trainer, *, space: dict[str, Any], **options: Any) -> Searcher:
+    nets = [{"name": "small-cnn", "base": base, "depth": 2} for base in (4, 8)]
+    return Searcher(trainer, space={**space, "backbone": nets}, **{**options, "trials": 3})
+
+
+def test_code_of_the_page_on_searching_runs(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(imgcls, "Searcher", _searcher)
+    stages = [{"epochs": 1, "train": "head", "lr": 3e-3}, {"epochs": 1, "lr": 3e-3}]
+    trainer = _trainer(_study(finished), stages=stages)
+    _run_blocks("docs/search.md", {"trainer": trainer}, tmp_path, monkeypatch)
+    assert (tmp_path / "runs" / "search" / "best.yaml").exists()
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/search.md").read_text(encoding="utf-8"), re.S | re.M)
+    options = trainer.to_config() | {"data": {"from": "folder", "root": str(finished / "xrays"), "group": r"(g\d+)-"}}
+    assert len(Searcher.from_config({**options, **from_yaml(block, source="search.md")}).space) == 3
+
+
+def test_code_of_the_page_on_fitting_runs(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nets = [{"name": "small-cnn", "base": base, "depth": 2} for base in (4, 8)]
+    fit = imgcls.fit
+    small = {"minutes": 1, "backbones": nets, "image": {"size": 16, "channels": 1}}
+    monkeypatch.setattr(imgcls, "fit", lambda data, **options: fit(data, **{**options, **small}))
+    _run_blocks("docs/fit.md", {"data": _study(finished)}, tmp_path, monkeypatch)
+    assert (tmp_path / "runs" / "chest" / "fit.json").exists()
 
 
 def _run_blocks(page: str, names: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,3 +264,73 @@ def test_every_line_of_the_page_on_data_runs(forms: dict[str, Any]) -> None:
             forms = {**forms, "data": Dataset.from_names("named", pattern=r"(?P<label>bacteria|virus)")}
         found = eval(line, forms)
         assert len(found) if "check" not in line else found.ok
+
+
+# Pages about sets of their own kind
+
+
+def _folder_of_images(place: Path, names: list[str], size: tuple[int, int] = (16, 16)) -> list[str]:
+    """Noise, each image with another seed."""
+    place.mkdir(parents=True)
+    for number, name in enumerate(names):
+        pixels = np.random.default_rng(number).integers(0, 256, size, dtype=np.uint8)
+        Image.fromarray(pixels).save(place / name)
+    return names
+
+
+def test_code_of_the_page_on_several_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = _folder_of_images(tmp_path / "images", [f"{number}.png" for number in range(48)])
+    kinds = ["effusion", "nodule", "effusion|nodule", ""]
+    known = {"image": names, "patient": [f"p{number // 2}" for number in range(48)]}
+    pd.DataFrame({**known, "findings": kinds * 12}).to_csv(tmp_path / "index.csv", index=False)
+    for name in ("a.png", "b.png"):
+        shutil.copy(tmp_path / "images" / "0.png", tmp_path / name)
+    given = {"Dataset": Dataset, "Trainer": Small}
+    _run_blocks("docs/several_labels.md", given, tmp_path, monkeypatch)
+
+
+def test_code_of_the_page_on_tiles_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = tmp_path / "parts"
+    names = _folder_of_images(parts / "images", ["a.png", "b.png"], (1080, 1920))
+    mark = np.zeros((1080, 1920), dtype=np.uint8)
+    mark[300:360, 500:570] = 255
+    Image.fromarray(mark).save(parts / "a-mask.png")
+    columns = {"label": ["crack", "free"], "part": ["one", "two"], "mask": ["a-mask.png", ""]}
+    frame = pd.DataFrame({"image": [f"images/{name}" for name in names], **columns})
+    frame.to_csv(parts / "index.csv", index=False)
+    probs = np.random.default_rng(0).random((200, 2))
+    _run_blocks("docs/tiling.md", {"probs": probs}, tmp_path, monkeypatch)
+    assert Dataset.from_csv(tmp_path / "parts-tiles" / "tiles.csv", group="group", mask="mask").groups is not None
+
+
+def test_code_of_the_page_on_the_leak_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = _folder_of_images(tmp_path / "magnetic_tile", ["1.png", "2.png"])
+    columns = {"image": names, "label": ["free", "crack"], "group_inferred": ["one", "two"]}
+    pd.DataFrame(columns).to_csv(tmp_path / "magnetic_tile" / "index.csv", index=False)
+    _run_blocks("docs/leaks.md", {"Dataset": Dataset}, tmp_path, monkeypatch)
+
+
+def test_code_of_the_page_on_scores_runs(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _marked(finished / "xrays", tmp_path)
+    runs = [_trainer(data, out=tmp_path / "runs" / "a").fit()]
+    vit = {"name": "timm", "model": "test_vit", "pretrained": False, "options": {"img_size": 16, "patch_size": 4}}
+    runs.append(_trainer(data, out=tmp_path / "runs" / "vit", backbone=vit).fit())
+    method = imgcls.explainers.create("input-times-gradient")
+    images = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    given = {"run": runs[0], "run_a": runs[0], "run_b": runs[1], "array": np.ones((16, 16))}
+    given |= {"explainer": method, "model": runs[0].classifier(0), "images": images}
+    _run_blocks("docs/relevance_scores.md", given, tmp_path, monkeypatch)
+    assert (tmp_path / "comparison").is_dir()
+
+
+# The left half of each image is marked.
+def _marked(images: Path, place: Path) -> Dataset:
+    shutil.copytree(images, place / "marked")
+    mark = np.zeros((16, 16), dtype=np.uint8)
+    mark[:, :8] = 255
+    Image.fromarray(mark).save(place / "marked" / "left.png")
+    frame = Dataset.from_folder(images, group=r"(g\d+)-").frame.rename(columns={"id": "image"})
+    frame = frame[["image", "label", "group"]].assign(mask="left.png")
+    return Dataset.from_frame(
+        frame, root=place / "marked", image="image", label="label", group="group", mask="mask", positive="b"
+    )

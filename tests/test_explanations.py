@@ -18,10 +18,10 @@ from imgcls import Dataset, Run, Trainer, compare_explanations, load_run
 from imgcls.core.errors import ConfigError, DataError, RunError
 from imgcls.explain.base import explainers
 from imgcls.explain.mask_scores import MaskScores
-from imgcls.inference.attribution_folder import pictures
 from imgcls.inference.explaining import attributions_of
 from imgcls.inference.predictor import normalised
-from imgcls.testing.planted import planted_patches
+from imgcls.report.explained import read_explained
+from imgcls.testing import planted_patches
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -170,11 +170,11 @@ def test_a_planted_marker_warns_in_the_report_and_clean_data_do_not(
     for found, inside in ((marked, masks), (copy, planted[1])):
         assert found.value("accuracy")[0] > 0.9
         found.explain("lrp-zennit", limit=48, masks=inside)
-    captions = [caption for _, caption in pictures(marked.folder) if caption.startswith("Warning")]
+    captions = [panel.caption for panel in read_explained(marked.folder).warned]
     assert any("'marked' is decided in the band along the border" in caption for caption in captions)
     assert any("'marked' is decided outside the plausible region" in caption for caption in captions)
     assert captions[0].replace("'", "&#39;") in marked.report().read_text(encoding="utf-8")
-    assert not [caption for _, caption in pictures(copy.folder) if caption.startswith("Warning")]
+    assert not read_explained(copy.folder).warned
 
 
 def test_a_box_takes_the_place_of_masks(copy: Run) -> None:

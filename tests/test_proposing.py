@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from imgcls import Dataset, Trainer
+from imgcls.cli import app
 from imgcls.core.config import from_yaml
 from imgcls.proposing import propose_config
 
@@ -70,3 +72,9 @@ def test_nothing_is_said_of_names_that_are_numbers(tmp_path: Path) -> None:
 def test_the_size_never_exceeds_that_of_the_images_or_224(tmp_path: Path, side: int) -> None:
     _, options = proposed(folder_of(tmp_path, {"a/{number}.png": 3, "b/{number}.png": 3}, side=side))
     assert options["image"]["size"] == {20: 32, 70: 64, 500: 224}[side]
+
+
+def test_what_belongs_to_the_trainer_is_not_given_to_init(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["init", str(tmp_path), "backbone.name=resnet18", "--out", str(tmp_path / "a.yaml")])
+    assert "imgcls train " in str(told.exception)
+    assert str(told.exception).startswith("'backbone.name' must be left out here, which takes options of the reader")

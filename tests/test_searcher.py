@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -19,6 +20,7 @@ from imgcls.searching.showing import shown
 from imgcls.searching.variants import variant
 from imgcls.testing import blobs
 from imgcls.training.fold import train_fold
+from imgcls.training.planning import Recipe
 
 
 def trainer(**changes: object) -> Trainer:
@@ -100,6 +102,43 @@ def test_a_failing_trial_is_recorded_and_ends_nothing(tmp_path: Path) -> None:
     assert failed["backbone.depth"].tolist() == [9]
     assert "'depth' must be smaller for images of 8 pixels" in failed["reason"].iloc[0]
     assert search.best_trainer().backbone.depth == 2  # type: ignore[attr-defined]
+
+
+def test_the_table_shows_what_the_own_trainer_has_outside_of_the_space(tmp_path: Path) -> None:
+    space = {
+        "stages.0.lr": [1e-4],
+        "optimizer": ["sgd", "adam"],
+        "optimizer.momentum": Float(0.5, 0.9, when={"optimizer": "sgd"}),
+        "batch_size": [16],
+    }
+    search = Searcher(trainer(), space=space, trials=2, out=tmp_path).run()
+    own = search.table.iloc[0]
+    assert (own["stages.0.lr"], own["optimizer"], own["batch_size"]) == (1e-2, "adamw", 32)
+    if "optimizer.momentum" in search.table:
+        assert pd.isna(own["optimizer.momentum"])
+    saved = pd.read_csv(tmp_path / "trials.csv")
+    assert saved["optimizer"].tolist() == search.table["optimizer"].tolist()
+    assert pd.read_csv(tmp_path / "hparams_summary.csv")["batch_size"].tolist() == [32, 16]
+
+
+def test_memory_that_is_short_in_a_trial_changes_its_parts_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {"stages.0.lr": [1e-2]}
+    plain = Searcher(trainer(), space=space, backend="grid", trials=None, out=tmp_path / "plain").run()
+    seen: list[int] = []
+
+    def short(recipe: Recipe, *arguments: Any, **options: Any) -> Any:
+        seen.append(recipe.parts)
+        if recipe.parts == 1:
+            raise MemoryError
+        return train_fold(recipe, *arguments, **options)
+
+    monkeypatch.setattr(trial, "train_fold", short)
+    search = Searcher(trainer(), space=space, backend="grid", trials=None, out=tmp_path / "short").run()
+    assert seen == [1, 2]
+    assert search.table["state"].tolist() == ["complete"]
+    assert search.best.facts["objective"] == pytest.approx(plain.best.facts["objective"], abs=0.05)
 
 
 def test_no_completed_trial_is_an_error_with_the_reason(tmp_path: Path) -> None:

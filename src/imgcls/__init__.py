@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from imgcls.explanations import compare_explanations as compare_explanations
     from imgcls.inference.exported import ExportedModel as ExportedModel
     from imgcls.inference.exported import load_exported as load_exported
+    from imgcls.inference.predictor import Predictor as Predictor
     from imgcls.models.base import Backbone as Backbone
     from imgcls.models.base import Classifier as Classifier
     from imgcls.models.base import Facts as Facts
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from imgcls.search.space import Int as Int
     from imgcls.search.space import Space as Space
     from imgcls.searcher import Searcher as Searcher
+    from imgcls.searching.timed_fit import fit as fit
     from imgcls.splitting.base import Splitter as Splitter
     from imgcls.splitting.base import splitters as splitters
     from imgcls.tracking.base import Tracker as Tracker
@@ -79,6 +81,7 @@ _PLACES = {
     "ImgclsError": "core.errors",
     "Int": "search.space",
     "Predictions": "evaluation.predictions",
+    "Predictor": "inference.predictor",
     "Run": "run",
     "Sampler": "balancing.base",
     "SearchBackend": "search.base",
@@ -94,6 +97,7 @@ _PLACES = {
     "compare_runs": "comparison",
     "embed": "runtime.embedding",
     "explainers": "explain.base",
+    "fit": "searching.timed_fit",
     "load_exported": "inference.exported",
     "load_run": "run",
     "replace": "core.config",

@@ -19,6 +19,8 @@ from imgcls.evaluation.paired import delong, differences, holm, mcnemar
 from imgcls.evaluation.predictions import MEAN, Predictions
 from imgcls.evaluation.resampling import units
 from imgcls.evaluation.thresholds import Threshold
+from imgcls.report.material import Material
+from imgcls.report.versus import write_comparison
 from imgcls.run import Run, load_run
 
 if TYPE_CHECKING:
@@ -41,11 +43,13 @@ class Comparison:
             interval), and mean and std over the folds, NaN with fewer than two.
         pairs: A row a pair of runs and test: first, second, metric, test ("bootstrap", "delong" or "mcnemar"),
             difference (second minus first), low, high, p, p_holm (corrected for the number of pairs), n and groups.
+        folders: Those of the runs, by name.
     """
 
     metrics: pd.DataFrame
     table: pd.DataFrame
     pairs: pd.DataFrame
+    folders: Mapping[str, Path]
 
     def save(self, folder: Path | str) -> Path:
         """Write `combined_results.csv`, `comparison.csv` and `pairs.csv`.
@@ -61,6 +65,18 @@ class Comparison:
         for name, found in (("combined_results", self.metrics), ("comparison", self.table), ("pairs", self.pairs)):
             write_text(where / f"{name}.csv", found.to_csv(index=False))
         return where
+
+    def report(self, path: Path | str = "comparison.html") -> Path:
+        """Write one page about the runs, which needs nothing else to be read.
+
+        Args:
+            path: The HTML file.
+
+        Returns:
+            The file.
+        """
+        materials = {name: Material.read(folder) for name, folder in self.folders.items()}
+        return write_comparison(Path(path), self.table, self.pairs, materials)
 
     def __str__(self) -> str:
         shown = (self.table.round(3), self.pairs.round(4))
@@ -128,6 +144,8 @@ def compare_runs(
 
     if len(runs) < 2:
         raise options.rejected("runs", "name at least two runs", list(runs))
+    if split not in {None, "test", "val"}:
+        raise options.rejected("split", "be 'test' or 'val'", split)
     if records not in {"same", "common"}:
         raise options.rejected("records", "be 'same' or 'common'", records)
     opened = {name: run if isinstance(run, Run) else load_run(run) for name, run in runs.items()}
@@ -139,6 +157,7 @@ def compare_runs(
         metrics=metrics,
         table=_summary(metrics[metrics["split"] == wanted], entries),
         pairs=_pairs(entries, resamples=resamples, seed=seed),
+        folders={name: run.folder for name, run in opened.items()},
     )
 
 

@@ -16,9 +16,10 @@ import torch
 from imgcls.core import config
 from imgcls.core.dumping import dump
 from imgcls.core.environment import environment
-from imgcls.core.errors import ConfigError, RunError
+from imgcls.core.errors import RunError
 from imgcls.core.folders import hold, read_json, write_json, write_text
 from imgcls.core.logs import run_logs
+from imgcls.core.options import rejected
 from imgcls.core.progress import say, warn
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
@@ -44,7 +45,7 @@ from imgcls.training.continuing import find_folder, is_begun, is_finished, refus
 from imgcls.training.events import EpochEnd, StepEnd
 from imgcls.training.fold import FoldResult, train_fold
 from imgcls.training.planning import Recipe
-from imgcls.training.side_by_side import fewer_threads, train_side_by_side
+from imgcls.training.side_by_side import check_cluster, fewer_threads, train_side_by_side
 from imgcls.training.skipping import skipped, write_skipped
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def fit_run(trainer: Trainer, *, resume: str) -> Run:
         The finished run.
     """
     with joined(pick_device(trainer.device)) as ranks, interruptible(), _at_work(trainer):
-        if trainer.executor == "processes":
+        if trainer.executor != "local":
             _refuse_not_alone(trainer, ranks)
         folder = Path(ranks.told(str(find_folder(trainer.out, resume)) if ranks.first else None))
         with hold(folder / ".lock", timeout=0) if ranks.first else contextlib.nullcontext():
@@ -112,7 +113,7 @@ def _fit(trainer: Trainer, folder: Path, ranks: Ranks) -> None:
     started = time.time()
     folds, recipe = _begun(trainer, folder, ranks) if begun else _new(trainer, folder, ranks)
     with _listened(trainer, recipe, folder, begun=begun) as (recipe, live):
-        if trainer.executor == "processes":
+        if trainer.executor != "local":
             _train_side_by_side(trainer, recipe, folder, len(folds))
         results = [
             train_fold(recipe, fold, number, folder / f"fold_{number}", label=f"Fold {number + 1}/{len(folds)}")
@@ -129,13 +130,15 @@ def _fit(trainer: Trainer, folder: Path, ranks: Ranks) -> None:
 @contextlib.contextmanager
 def _at_work(trainer: Trainer) -> Iterator[None]:
     keep_memory()
-    with fewer_threads(trainer.parallel), deterministic(trainer.deterministic):
+    with fewer_threads(trainer.parallel, trainer.executor), deterministic(trainer.deterministic):
         yield
 
 
 def _refuse_not_alone(trainer: Trainer, ranks: Ranks) -> None:
     if ranks.world > 1:
-        raise ConfigError("'executor' must be 'local' under torchrun, whose processes train together, got 'processes'")
+        rule = "be 'local' under torchrun, whose processes train together"
+        raise rejected("executor", rule, trainer.executor)
+    check_cluster(trainer.executor, trainer.device)
     refuse_unsendable(_sent(trainer, num_folds=1))
 
 
@@ -146,6 +149,7 @@ def _train_side_by_side(trainer: Trainer, recipe: Recipe, folder: Path, num_fold
         folder=folder,
         num_folds=num_folds,
         epochs=sum(stage.epochs for stage in trainer.stages),
+        executor=trainer.executor,
         parallel=trainer.parallel,
         device=trainer.device,
         callbacks=recipe.callbacks,

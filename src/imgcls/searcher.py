@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
-import torch
 
 from imgcls.core import config, options
 from imgcls.core.dumping import spec_of
@@ -20,8 +19,8 @@ from imgcls.core.options import rejected
 from imgcls.core.progress import say
 from imgcls.data.dataset import Dataset
 from imgcls.execution.base import Executor
+from imgcls.execution.cluster import is_executor
 from imgcls.execution.local import Local
-from imgcls.execution.processes import Processes
 from imgcls.execution.sending import refuse_unsendable
 from imgcls.preparing import divide, kept_models
 from imgcls.run import Run, load_run
@@ -38,11 +37,11 @@ from imgcls.searching.optimism import Optimism
 from imgcls.searching.pruning import FoldPruning
 from imgcls.searching.results import optimism_of, rows, write_results
 from imgcls.searching.trial import Shared
-from imgcls.searching.variants import check_paths, own_point, total_epochs, variant
+from imgcls.searching.variants import check_paths, own_point, own_values, total_epochs, variant
 from imgcls.splitting.base import Splitter, splitters
 from imgcls.trainer import Trainer
 from imgcls.training.monitor import monitor_direction
-from imgcls.training.side_by_side import visible_gpus
+from imgcls.training.side_by_side import check_cluster, executor_of, threads_each
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +82,7 @@ def _are_limits(_: Any, field: attrs.Attribute[Any], limits: Any) -> None:
 def _are_workers(searcher: Any, field: attrs.Attribute[Any], given: Any) -> None:
     options.count(1)(searcher, field, given)
     if searcher.executor == "local" and given > 1:
-        raise rejected(field.name, "be 1 in one process", given, "choose executor 'processes'")
+        raise rejected(field.name, "be 1 in one process", given, "choose executor 'processes' or 'ray'")
 
 
 @final
@@ -108,13 +107,15 @@ class Searcher:
         timeout: Seconds after which no trial begins and those that run stop after their epoch; the next call goes on
             with them.
         executor: `"local"` runs trials one after the other in this process, `"processes"` in processes of their
-            own, which also survives what kills a trial.
+            own, which also survives what kills a trial, `"ray"` on the machines of a Ray cluster, with options of
+            `Cluster`: `{"name": "ray", "cpus": 4}`.
         workers: How many processes at a time; they share the threads, and of several GPUs each has one.
         prune: Stops a trial after a fold in which it was hopeless: `"folds"` or a `FoldPruning`; None trains all folds.
         objectives: What else counts, less of it being better: `"latency"` and `"parameters"` of the model. For
             backends that can search in several directions.
         limits: The most that a model may have of these, such as `{"latency": 20}`; one that has more never wins.
-        retries: How often a trial is tried again whose process was killed or had no memory left.
+        retries: How often a trial is tried again whose process was killed or had no memory left; the latter with
+            each batch in twice as many parts.
         outer: A splitter: in each of its folds a search of its own sees the records outside of test, and its best
             Trainer is judged on test. This says how good the searching is; the best Trainer is then searched with
             all records.
@@ -127,7 +128,7 @@ class Searcher:
     backend: SearchBackend = attrs.field(factory=lambda: search_backends.create("random"), converter=_backend)
     trials: int | None = attrs.field(default=20, validator=options.optional(options.count(1)))
     timeout: float | None = attrs.field(default=None, validator=options.optional(options.number(0, above=True)))
-    executor: str = attrs.field(default="local", validator=options.choice("local", "processes"))
+    executor: str | Mapping[str, Any] = attrs.field(default="local", validator=is_executor)
     workers: int = attrs.field(default=1, validator=_are_workers)
     prune: FoldPruning | None = attrs.field(
         default=None, converter=_pruning, validator=options.optional(options.instance(FoldPruning))
@@ -145,7 +146,8 @@ class Searcher:
             rule = "be 'local' in a search, whose trials train their folds one after the other"
             remedy = "take Searcher(executor='processes', workers=...)"
             raise rejected("trainer.executor", rule, self.trainer.executor, remedy)
-        if self.executor == "processes":
+        if self.executor != "local":
+            check_cluster(self.executor, self.trainer.device)
             if self.trainer.callbacks:
                 rule = "be empty where trials run in processes of their own"
                 raise rejected("trainer.callbacks", rule, list(self.trainer.callbacks))
@@ -249,6 +251,7 @@ class Searcher:
             prune=self.prune,
             retries=self.retries,
             out=self.out,
+            own=own_values(self.trainer, self.space),
         )
 
     def _sent(self) -> Trainer:
@@ -257,17 +260,17 @@ class Searcher:
         return attrs.evolve(self.trainer, workers=self._threads())
 
     def _threads(self) -> int:
-        return max(1, torch.get_num_threads() // self.workers)
+        return threads_each(self.executor, self.workers)
 
     def _executor(self) -> Executor:
         if self.executor == "local":
             return Local()
-        return Processes(
+        return executor_of(
+            self.executor,
+            self.out,
             parallel=self.workers,
-            scratch=self.out / ".processes",
             threads=self._threads(),
-            gpus=visible_gpus(self.trainer.device),
-            logs=self.out / "logs",
+            device=self.trainer.device,
             reuse=True,
         )
 

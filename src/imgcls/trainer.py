@@ -20,6 +20,7 @@ from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.calibration import METHODS
 from imgcls.evaluation.thresholds import Rule, parse_rule
 from imgcls.evaluation.weighted import marked
+from imgcls.execution.cluster import is_executor
 from imgcls.fitting import fit_run
 from imgcls.models.base import Backbone, backbones
 from imgcls.models.head import Head
@@ -127,7 +128,8 @@ class Trainer:
         workers: Threads that decode; `"auto"` takes one a core.
         on_bad: What to do about unreadable images: `"raise"`, or `"skip"`, which leaves them out
             of every fold and lists them in `skipped.csv`; nothing is put in their place.
-        executor: `"local"` trains the folds one after the other, `"processes"` each in a process of its own.
+        executor: `"local"` trains the folds one after the other, `"processes"` each in a process of its own, `"ray"`
+            in processes on the machines of a Ray cluster, with options of `Cluster`: `{"name": "ray", "cpus": 4}`.
         parallel: How many processes at a time; they share the threads and the GPUs.
         device: `"auto"` or a torch device.
         precision: `"fp32"`, `"bf16"`, or `"auto"`, which measures; where a seed is to give the
@@ -208,7 +210,7 @@ class Trainer:
     store: str = attrs.field(default="auto", validator=options.choice(*MODES))
     workers: int | str = attrs.field(default="auto", validator=fields.is_workers)
     on_bad: str = attrs.field(default="raise", validator=options.choice("raise", "skip"))
-    executor: str = attrs.field(default="local", validator=options.choice("local", "processes"))
+    executor: str | Mapping[str, Any] = attrs.field(default="local", validator=is_executor)
     parallel: int = attrs.field(default=1, validator=is_parallel)
     device: str = attrs.field(default="auto", validator=options.instance(str))
     precision: str = attrs.field(default="auto", validator=options.choice(*PRECISIONS))

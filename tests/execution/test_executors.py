@@ -254,6 +254,11 @@ def test_a_question_is_answered(executor: Executor) -> None:
     assert heard == ["told"]
 
 
+def test_each_question_has_its_own_answer(executor: Executor) -> None:
+    (found,) = executor.run([task(work.ask_twice)], listener=Listener(asked=lambda _, message: message + 1))
+    assert found.get() == [2, 3]
+
+
 def test_a_task_may_be_found_when_others_have_ended(executor: Executor) -> None:
     ended: list[str] = []
 

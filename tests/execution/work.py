@@ -83,6 +83,16 @@ def ask(shared: Any, tell: Any, *, number: int) -> Any:
     return tell.ask(number)
 
 
+def ask_twice(shared: Any, tell: Any) -> list[int]:
+    return [tell.ask(1), tell.ask(2)]
+
+
+# What begins tasks on a machine of a cluster is the parent of their processes.
+def end_parent(shared: Any, tell: Tell) -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+
+
 def count(shared: int, tell: Tell, *, number: int) -> None:
     for value in range(number):
         tell({"value": shared + value})

@@ -17,11 +17,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from imgcls import Dataset, ExportedModel, Run, Trainer, load_exported, load_run
+from imgcls import Dataset, ExportedModel, Predictions, Run, Trainer, load_exported, load_run
 from imgcls.cli import main
 from imgcls.core.errors import ConfigError, RunError, UnsupportedModelError
 from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.calibration import METHODS, Calibration
+from imgcls.evaluation.conformal import fit_conformal
+from imgcls.evaluation.thresholds import fit_thresholds
 from imgcls.inference import exporting
 from imgcls.inference.graph import Graph, to_probs
 from imgcls.inference.graph_files import write_onnx, write_program
@@ -42,12 +44,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Three folds with calibrated probabilities that all predict the same test records."""
+    """Three folds with calibrated probabilities that all predict the same test records, and a guard."""
     place = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGCLS_CACHE", str(place / "cache"))
         patch.setenv("IMGCLS_QUIET", "1")
-        yield Trainer(
+        found = Trainer(
             Dataset.from_folder(images, group="(g[0-9]+)-"),
             backbone={"name": "small-cnn", "base": 4, "depth": 2},
             image=ImageSpec(size=8, mean="dataset", std="dataset"),
@@ -58,12 +60,20 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]
             precision="fp32",
             out=place / "run",
         ).fit()
+        found.guard()
+        yield found
 
 
 @pytest.fixture(scope="module")
 def exports(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("exports")
-    return {name: run.export(name, out=place / name) for name in FORMATS}
+    return {name: run.export(name, out=place / name, sets=0.4, reject={"coverage": 0.7}) for name in FORMATS}
+
+
+def predicted(run: Run, files: list[Path], threshold: str | float | None = None) -> pd.DataFrame:
+    """What the exports are to say; they abstain by their own threshold alone."""
+    reject = run.rejection(coverage=0.7) if threshold is None else None
+    return run.predict(files, threshold=threshold, sets=0.4, reject=reject)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +90,44 @@ def probs(table: pd.DataFrame) -> np.ndarray[tuple[int, int], np.dtype[np.float6
 def test_an_export_gives_the_table_of_the_run(
     name: str, threshold: str | float | None, run: Run, exports: dict[str, Path], files: list[Path]
 ) -> None:
-    wanted = run.predict(files, threshold=threshold)
+    wanted = predicted(run, files, threshold)
     table = load_exported(exports[name]).predict(files, threshold=threshold)
     np.testing.assert_allclose(probs(table), probs(wanted), atol=1e-5)
     np.testing.assert_allclose(table["spread"], wanted["spread"], atol=1e-5)
-    assert table[["path", "decision"]].equals(wanted[["path", "decision"]])
+    np.testing.assert_allclose(table["distance"], wanted["distance"], rtol=1e-3)
+    exact = wanted.columns.drop([*wanted.filter(like="prob_").columns, "spread", "distance"])
+    assert table[exact].equals(wanted[exact])
+    assert {"unlike", "set"} <= set(exact)
     assert table.dtypes.equals(wanted.dtypes)
+
+
+def test_an_export_tells_noise_from_the_training_images(exports: dict[str, Path], files: list[Path]) -> None:
+    model = load_exported(exports["onnx"])
+    noise = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    assert model.tell(noise, caution=model.caution).columns["unlike"].all()
+    assert not model.predict(files)["unlike"].any()
+
+
+def test_an_unreadable_file_is_a_row_of_an_export(exports: dict[str, Path], files: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    row = load_exported(exports["onnx"]).predict([tmp_path / "bad.png", files[0]], on_error="row").iloc[0]
+    assert np.isnan(row["distance"])
+    assert (row["set"], row["rejected"], row["unlike"], row["decision"]) == ("", "", "", "")
+
+
+def test_no_training_record_leaves_with_an_export(exports: dict[str, Path]) -> None:
+    guard = load_exported(exports["onnx"]).guard
+    assert guard is not None
+    assert len(guard.ids) == 0
+    assert all(known.features.size == 0 for known in guard.folds)
+
+
+def test_sets_without_a_limit_survive_the_file(run: Run, files: list[Path], tmp_path: Path) -> None:
+    model = load_exported(run.export("safetensors", out=tmp_path / "out", sets={"alpha": 0.01, "per_class": True}))
+    assert model.about.sets is not None
+    assert model.about.sets.limits == run.conformal(0.01, per_class=True).limits
+    assert np.isinf(model.about.sets.limits).all()
+    assert set(model.predict(files)["set"]) == {"a|b"}
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -103,7 +145,7 @@ def test_an_onnx_export_runs_without_torch(run: Run, exports: dict[str, Path], f
     words = [sys.executable, "-c", code, str(exports["onnx"]), *map(str, files[:3])]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     rows = [line.split(",") for line in done.stdout.splitlines()]
-    wanted = run.predict(files[:3])
+    wanted = predicted(run, files[:3])
     assert rows[0] == list(wanted.columns)
     assert [row[3] for row in rows[1:]] == wanted["decision"].tolist()
     np.testing.assert_allclose(np.array([row[1:3] for row in rows[1:]], dtype=float), probs(wanted), atol=1e-5)
@@ -112,7 +154,7 @@ def test_an_onnx_export_runs_without_torch(run: Run, exports: dict[str, Path], f
 def test_a_program_runs_with_torch_alone(run: Run, exports: dict[str, Path]) -> None:
     code = (
         "import sys, torch\nmodel = torch.export.load(sys.argv[1]).module()\n"
-        "mean, each = model(torch.zeros(2, 8, 8, 3, dtype=torch.uint8))\n"
+        "mean, each, _ = model(torch.zeros(2, 8, 8, 3, dtype=torch.uint8))\n"
         "print(mean.tolist(), tuple(each.shape), 'imgcls' in sys.modules)"
     )
     words = [sys.executable, "-W", "ignore", "-c", code, str(exports["torch-export"] / "model.pt2")]
@@ -124,13 +166,19 @@ def test_a_program_runs_with_torch_alone(run: Run, exports: dict[str, Path]) -> 
 
 
 def test_one_fold_is_exported_with_its_own_threshold(run: Run, files: list[Path], tmp_path: Path) -> None:
-    table = load_exported(run.export("safetensors", fold=1, out=tmp_path / "one")).predict(files)
+    exported = load_exported(run.export("safetensors", fold=1, out=tmp_path / "one", sets=0.4))
+    table = exported.predict(files)
     model, pixels = run.classifier(1), np.stack([_pixels(run, file) for file in files])
     with torch.no_grad():
         logits = model(normalised(pixels, model, run.model.image)).numpy()
     np.testing.assert_allclose(probs(table), run.calibrations[1].probs(logits), atol=1e-5)
     (cut,) = [one.value for one in run.thresholds if (one.model, one.rule) == ("1", run.model.decision)]
     assert table["decision"].tolist() == np.where(table["prob_b"] >= cut, "b", "a").tolist()
+    val = run.predictions("val")
+    assert exported.about.sets == fit_conformal(val.take(val.fold == 1), alpha=0.4)
+    with torch.no_grad():
+        embeddings = model.body(normalised(pixels, model, run.model.image)).numpy()
+    np.testing.assert_allclose(table["distance"], run.guard().folds[1].distance(embeddings), rtol=1e-3)
 
 
 def _pixels(run: Run, file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -145,6 +193,10 @@ def test_the_folder_says_what_was_checked(exports: dict[str, Path]) -> None:
     assert about.parity["max_difference"] <= 1e-4
     text = (exports["onnx"] / "README.md").read_text()
     assert f"{about.parity['max_difference']:.1e}" in text
+    assert about.parity["max_distance_difference"] <= 1e-2
+    assert "- `set`: the true class is missing in it in 40 % of records at most" in text
+    assert "`rejected`" in text
+    assert "`unlike`" in text
     assert "`pixels`: (B, 8, 8, 3), uint8" in text
 
 
@@ -210,6 +262,7 @@ def _with_other_weights(graph: Graph, file: Path, pixels: object) -> None:
         ({"format": "onyx"}, "'format' must be one of .* got 'onyx'; did you mean 'onnx'"),
         ({"fold": 3}, "'fold' must be one of 3 folds, got 3"),
         ({"format": "safetensors", "int8": True}, "'int8' must be left out for the format 'safetensors'"),
+        ({"reject": {"risk": 0.1, "coverage": 0.9}}, "'risk' must be given, or 'coverage', and not both"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, object], message: str, run: Run, tmp_path: Path) -> None:
@@ -250,7 +303,16 @@ def test_the_command_line_exports(
 
 @pytest.fixture(scope="module")
 def int8(run: Run, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
-    return load_exported(run.export(int8=True, out=tmp_path_factory.mktemp("int8") / "out"))
+    out = tmp_path_factory.mktemp("int8") / "out"
+    return load_exported(run.export(int8=True, out=out, sets=0.4, reject={"coverage": 0.7}))
+
+
+@pytest.fixture(scope="module")
+def coarse(run: Run, int8: ExportedModel) -> Predictions:
+    """What the models in integers say of the validation records that they did not train on."""
+    val, place = run.predictions("val"), {name: at for at, name in enumerate(run.data.ids.tolist())}
+    pixels = np.stack([run.data.pixels(place[name], run.model.image) for name in val.ids.tolist()])
+    return attrs.evolve(val, probs=int8.run(pixels).each[np.arange(len(val)), val.fold])
 
 
 def test_convolutions_compute_in_integers_and_the_head_does_not(int8: ExportedModel) -> None:
@@ -260,6 +322,39 @@ def test_convolutions_compute_in_integers_and_the_head_does_not(int8: ExportedMo
     assert inputs["Conv"] in quantised
     assert inputs["Gemm"] not in quantised
     assert int8.about.int8
+
+
+def test_thresholds_of_integers_are_fitted_to_what_they_say(run: Run, int8: ExportedModel, coarse: Predictions) -> None:
+    rules = [one.rule for one in int8.about.thresholds]
+    assert rules == [one.rule for one in run.thresholds if one.model == "mean"]
+    wanted = fit_thresholds(coarse.mean_of_repeats(), model="mean", rules=rules)
+    found = {one.rule: one.value for one in int8.about.thresholds}
+    assert found == pytest.approx({one.rule: one.value for one in wanted}, abs=1e-6)
+    before = {one.rule: one.value for one in run.thresholds if one.model == "mean"}
+    assert found != pytest.approx(before, abs=1e-6)
+
+
+def test_sets_and_abstention_of_integers_are_fitted_to_what_they_say(int8: ExportedModel, coarse: Predictions) -> None:
+    sets, reject = int8.about.sets, int8.about.reject
+    assert sets is not None
+    assert reject is not None
+    assert sets.limits == pytest.approx(fit_conformal(coarse.mean_of_repeats(), alpha=0.4).limits, abs=1e-6)
+    taken = ~reject.rejects(int8.decider.confidence(coarse.probs))
+    assert taken.mean() == pytest.approx(reject.coverage)
+    assert 0.7 <= reject.coverage < 1
+
+
+def test_the_limit_of_the_guard_is_kept_by_validation_records_in_integers(run: Run, int8: ExportedModel) -> None:
+    guard, places = int8.guard, run.folds[1].val
+    assert guard is not None
+    pixels = np.stack([run.data.pixels(int(place), run.model.image) for place in places])
+    distance = guard.folds[1].distance(int8.run(pixels).embeddings[:, 1])
+    assert distance.max() == pytest.approx(1, abs=1e-4)  # of fewer than 99 records the largest is the limit
+
+
+def test_what_was_fitted_to_other_probabilities_is_refused_for_integers(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'int8' must be left out with fitted 'sets' or 'reject'"):
+        run.export(int8=True, out=tmp_path / "out", sets=run.conformal(0.1))
 
 
 KEYS = ["split", "fold", "class", "threshold", "metric"]
@@ -362,7 +457,7 @@ def test_deep_pixels_are_exported_too(tmp_path: Path) -> None:
     made, pixels = graph(Mean(), ImageSpec(size=8, bits=16)), PIXELS.astype(np.uint16) * 257
     write_onnx(made, tmp_path / "model.onnx", pixels)
     np.testing.assert_allclose(
-        onnx_runner(tmp_path / "model.onnx")(pixels)[0], made(torch.from_numpy(pixels))[0].detach(), atol=1e-6
+        onnx_runner(tmp_path / "model.onnx")(pixels).probs, made(torch.from_numpy(pixels))[0].detach(), atol=1e-6
     )
 
 
@@ -370,6 +465,6 @@ def test_each_model_has_its_own_normalisation() -> None:
     models = [classifier(Mean()), classifier(Mean())]
     models[1].facts = attrs.evolve(models[1].facts, mean=(0.1, 0.2, 0.3))
     with torch.no_grad():
-        _, each = Graph(models, ImageSpec(size=8), [], multilabel=False)(torch.from_numpy(PIXELS))
+        _, each, _ = Graph(models, ImageSpec(size=8), [], multilabel=False)(torch.from_numpy(PIXELS))
         wanted = [model(normalised(PIXELS, model, ImageSpec(size=8))).softmax(dim=1) for model in models]
     torch.testing.assert_close(each, torch.stack(wanted, dim=1))

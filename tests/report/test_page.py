@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from imgcls import Run
 from imgcls.core.errors import RunError
@@ -228,6 +229,11 @@ def test_a_check_of_the_pixels_is_told_of(run: Run) -> None:
     assert "All pixels were compared: " in checked
 
 
+def _plots(search: Path) -> Path:
+    (search / "plots").mkdir()
+    return search / "plots"
+
+
 def test_the_search_of_a_run_is_told_of(copy: Path) -> None:
     facts = {"monitor": "roc_auc", "direction": "maximize", "best": 1, "states": {"complete": 2}, "importance": {}}
     luck = {"value": 0.91, "bias": 0.02, "corrected": 0.89, "method": "over folds"}
@@ -235,7 +241,10 @@ def test_the_search_of_a_run_is_told_of(copy: Path) -> None:
     (copy.parent / "trials.csv").write_text(
         "number,state,stages.0.lr,value,reason\n0,complete,0.1,0.8,\n1,complete,0.2,0.91,\n"
     )
+    Image.new("RGB", (40, 30)).save(_plots(copy.parent) / "importance.png")
     page = written(copy)
+    assert re.findall(r'<img src="data:image/png;base64,[^"]+" alt="How much of the differences', page)
+    assert "over each parameter" not in page
     assert "trial 1 won" in page
     assert "about 0.0200 of it is luck (over folds)" in page
     assert page.index("<td>0.91</td>") < page.index("<td>0.8</td>")

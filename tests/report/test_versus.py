@@ -24,8 +24,7 @@ def other(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_equal_runs_do_not_differ(run: Run, other: Path, tmp_path: Path) -> None:
     runs = {"one": run.folder, "two": other}
     found = compare_runs(runs, resamples=50)
-    materials = {name: Material.read(path) for name, path in runs.items()}
-    page = write_comparison(tmp_path / "versus.html", found.table, found.pairs, materials).read_text(encoding="utf-8")
+    page = found.report(tmp_path / "versus.html").read_text(encoding="utf-8")
     assert "<p>one and two do not clearly differ in ROC AUC (two - one: +0.000, " in page
     assert "<p>Their configurations are equal.</p>" in page
     assert "default-src 'none'" in page
@@ -73,3 +72,13 @@ def test_the_command_shows_what_is_left_of_a_damaged_run(other: Path, tmp_path: 
     assert "metrics.csv" in (broken / "report.html").read_text(encoding="utf-8")
     refused = CliRunner().invoke(app, ["report", str(broken), "--check"])
     assert refused.exit_code == 1
+
+
+def test_runs_are_compared_at_the_command_line(run: Run, other: Path, tmp_path: Path) -> None:
+    words = ["compare", str(run.folder), str(other)]
+    told = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "t"), "--report", str(tmp_path / "c.html")]).output
+    assert "roc_auc" in told
+    assert (tmp_path / "t" / "pairs.csv").exists()
+    assert "do not clearly differ" in (tmp_path / "c.html").read_text(encoding="utf-8")
+    wrong = CliRunner().invoke(app, [*words, "--split", "tset"])
+    assert str(wrong.exception) == "'split' must be 'test' or 'val', got 'tset'"

@@ -12,7 +12,7 @@ from imgcls.search.importance import importances
 from imgcls.search.space import Choice, Float, Space
 from imgcls.search.trials import Entry, Outcome, Trial
 from imgcls.searching.optimism import over_folds, over_records
-from imgcls.searching.plots import draw
+from imgcls.searching.plots import _texts, draw
 from imgcls.searching.pruning import Finished, FoldPruning
 
 
@@ -129,3 +129,10 @@ def test_pictures_are_drawn_without_plotly_for_whatever_there_is(tmp_path: Path)
         importance={"permutation": {"a": 1.0}},
     )
     assert [path.stem for path in many] == ["history", "importance", "parallel", "slices"]
+
+
+def test_choices_of_one_name_are_told_apart_by_what_differs() -> None:
+    nets = [{"name": "net", "size": 3, "cut": cut} for cut in ("stride8", None)]
+    assert _texts(["adamw", "sgd"]) == ["adamw", "sgd"]
+    assert _texts([{"name": "a", "x": 1}, {"name": "b", "x": 2}]) == ["a", "b"]
+    assert _texts([*nets, "other"]) == ["cut stride8", "cut None", "other"]

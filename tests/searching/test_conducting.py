@@ -65,6 +65,20 @@ def test_a_trial_that_was_killed_is_tried_again(tmp_path: Path) -> None:
     assert [(one.state, one.facts["attempts"]) for one in outcomes if one] == [("complete", 2)] * 2
 
 
+def test_where_memory_was_short_a_trial_is_tried_again_with_smaller_parts_of_batches(tmp_path: Path) -> None:
+    study = opened(tmp_path, {"fate": ["short"]}, backend="grid", trials=None)
+    conductor(study, tmp_path, work.needs_parts, retries=2).conduct(Local())
+    (outcome,) = [entry.outcome for entry in study.entries if entry.outcome]
+    assert (outcome.state, outcome.values, outcome.facts["attempts"]) == ("complete", (4.0,), 3)
+
+
+def test_what_has_no_room_for_pairs_of_records_is_not_tried_again(tmp_path: Path) -> None:
+    study = opened(tmp_path, {"fate": ["hopeless"]}, backend="grid", trials=None)
+    conductor(study, tmp_path, work.needs_parts, retries=2).conduct(Local())
+    (outcome,) = [entry.outcome for entry in study.entries if entry.outcome]
+    assert (outcome.state, outcome.facts["attempts"]) == ("out_of_memory", 1)
+
+
 @pytest.mark.slow
 def test_four_workers_give_60_trials_each_once(tmp_path: Path) -> None:
     study = opened(tmp_path, trials=60)

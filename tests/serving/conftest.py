@@ -24,6 +24,7 @@ from imgcls.evaluation.thresholds import Threshold
 from imgcls.inference.deciding import Decider
 from imgcls.inference.exporting import Order, export
 from imgcls.inference.predictor import Predictor
+from imgcls.inference.reading import Told
 from imgcls.inference.saved import SavedModel
 from imgcls.models.base import backbones
 from imgcls.models.head import Head
@@ -35,6 +36,10 @@ Png = Callable[..., bytes]
 def brightness(pixels: NDArray[Any]) -> NDArray[np.float64]:
     light = pixels.mean(axis=(1, 2, 3)) / 255
     return np.stack([1 - light, light], axis=1)
+
+
+def told(probs: NDArray[np.float64], **columns: NDArray[Any]) -> Told:
+    return Told(probs=probs, each=probs[None], columns=columns)
 
 
 def threshold(rule: str, value: float) -> Threshold:
@@ -51,7 +56,7 @@ def served() -> Served:
         thresholds=(threshold("max_f1", 0.4), threshold("sensitivity>=0.95", 0.2)),
     )
     image = ImageSpec(size=8, channels=1)
-    return Served(name="lamps", kind="onnx", image=image, decider=decider, probs=brightness)
+    return Served(name="lamps", kind="onnx", image=image, decider=decider, tell=lambda pixels: told(brightness(pixels)))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,12 @@ from typing import Any
 import attrs
 import pytest
 from fastapi.testclient import TestClient
+from numpy.typing import NDArray
 
+from imgcls.evaluation.conformal import Conformal
+from imgcls.evaluation.rejecting import Rejection
+from imgcls.inference.caution import Caution
+from imgcls.inference.reading import Told
 from imgcls.serving.app import create_app
 from imgcls.serving.limits import Limits
 from imgcls.serving.served import Served
@@ -38,6 +43,39 @@ def test_each_image_gets_probabilities_and_a_decision(client: TestClient, png: A
     assert [one["file"] for one in found["results"]] == ["0.png", "1.png", "2.png"]
     assert [one["probs"]["light"] for one in found["results"]] == pytest.approx([1, 0, 0.4])
     assert [one["decision"] for one in found["results"]] == ["light", "dark", "light"]
+
+
+def cautious(served: Served) -> Served:
+    """Its limit of distance is half of the light; it is sure from a quarter of the way on."""
+    sets = Conformal(alpha=0.1, limits=(0.3, 0.3), classes=served.decider.classes, num_records=9, num_groups=9)
+    reject = Rejection(limit=0.25, rule="max_f1", risk=0.0, coverage=0.9, num_records=9)
+    caution = Caution(sets=sets, reject=reject)
+
+    def tell(pixels: NDArray[Any]) -> Told:
+        said = served.tell(pixels)
+        columns = caution.columns(said.probs, [], served.decider)
+        distance = said.probs[:, 1] * 2
+        return attrs.evolve(said, columns={"distance": distance, "unlike": distance > 1, **columns})
+
+    return attrs.evolve(served, tell=tell, caution=caution)
+
+
+def test_what_speaks_against_an_answer_is_told(served: Served, png: Any) -> None:
+    with TestClient(create_app(cautious(served), LIMITS)) as client:
+        dark, middle, light = post(client, png(0), png(110), png(255)).json()["results"]
+        other = post(client, png(110), threshold="0.2").json()["results"][0]
+        about = client.get("/api/model").json()
+    assert [one["unlike"] for one in (dark, middle, light)] == [False, False, True]
+    assert [one["rejected"] for one in (dark, middle, light)] == [False, True, False]
+    assert [one["set"] for one in (dark, middle, light)] == ["dark", "", "light"]
+    assert light["distance"] == pytest.approx(2)
+    assert other["rejected"] is None  # it goes with the threshold of the model
+    assert (about["guard"], about["sets_miss"], about["abstains"]) == (False, 0.1, True)
+
+
+def test_a_model_without_guard_sets_and_abstention_says_so(client: TestClient, png: Any) -> None:
+    found = post(client, png(0)).json()["results"][0]
+    assert [found[name] for name in ("distance", "unlike", "set", "rejected")] == [None] * 4
 
 
 @pytest.mark.parametrize("form", ["JPEG", "BMP", "GIF", "TIFF", "WEBP"])
@@ -129,7 +167,7 @@ def test_a_failing_model_is_a_500_and_counted(served: Served, png: Any) -> None:
     def broken(pixels: Any) -> Any:
         raise ArithmeticError
 
-    app = create_app(attrs.evolve(served, probs=broken), LIMITS)
+    app = create_app(attrs.evolve(served, tell=broken), LIMITS)
     with TestClient(app, raise_server_exceptions=False) as client:
         assert post(client, png()).status_code == 500
         assert client.get("/health").status_code == 200

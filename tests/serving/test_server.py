@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imgcls import load_exported
+from imgcls import Dataset, Trainer, load_exported
 from imgcls.core.errors import ConfigError, RunError
+from imgcls.inference.caution import Promises
 from imgcls.serving.limits import Limits
 from imgcls.serving.served import open_served
 from imgcls.serving.server import serve
+from imgcls.testing import blobs, write_image_folder
 
 BOUNDARY = "a-boundary"
 
@@ -102,6 +104,34 @@ def test_an_export_is_served_without_torch(exported: Path) -> None:
 def test_what_is_neither_run_nor_export_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="'path' must name the folder of a finished run or of an export, got neither"):
         open_served(tmp_path)
+
+
+def test_an_export_has_sets_and_abstention_of_its_own(exported: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="'sets' and 'reject' must be given to 'export', got them for what was exported"
+    ):
+        open_served(exported, promises=Promises(sets=0.1))
+
+
+def test_a_run_is_served_with_sets_abstention_and_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGCLS_CACHE", str(tmp_path / "cache"))
+    images = write_image_folder(tmp_path / "images", blobs(size=8, groups=18))
+    run = Trainer(
+        Dataset.from_folder(images, group="(g[0-9]+)-"),
+        backbone={"name": "small-cnn", "base": 4, "depth": 2},
+        image={"size": 8},
+        stages=[{"epochs": 1}],
+        out=tmp_path / "run",
+    ).fit()
+    run.guard()
+    served = open_served(run.folder, promises=Promises(sets=0.3, reject={"coverage": 0.8}))
+    pixels = np.stack([run.data.pixels(at, run.model.image) for at in range(len(run.data))])
+    paths = [images / name for name in run.data.ids.tolist()]
+    wanted = run.predict(paths, sets=0.3, reject=run.rejection(coverage=0.8))
+    found = served.tell(pixels).columns
+    for name in ("unlike", "set", "rejected"):
+        assert found[name].tolist() == wanted[name].tolist()
+    np.testing.assert_allclose(found["distance"], wanted["distance"], rtol=1e-5)
 
 
 def test_wrong_options_are_refused(exported: Path) -> None:

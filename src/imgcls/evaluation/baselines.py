@@ -30,7 +30,7 @@ from imgcls.evaluation.weighted import Cases
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "Known", "baselines", "judged_once", "warnings_of"]
+__all__ = ["COLUMNS", "Known", "baselines", "judged_once", "linear_probe", "warnings_of"]
 
 COLUMNS = (
     *("baseline", "metric", "value", "low", "high"),
@@ -64,6 +64,21 @@ class Known:
     looks: Floats | None = None
     names: Texts | None = None
     features: Floats | None = None
+
+
+def linear_probe(facts: Floats, labels: Ints, others: Floats, *, num_classes: int) -> Floats:
+    """Fit a linear model to what is known of records and ask it about others (logistic regression).
+
+    Args:
+        facts: (N, F) of the records that it is fitted to, such as features of a network.
+        labels: (N,) or (N, K), as in `Predictions`.
+        others: (M, F) of the others.
+        num_classes: K.
+
+    Returns:
+        Probabilities (M, K).
+    """
+    return _line(facts, _dense(labels, num_classes), others)
 
 
 def judged_once(predictions: Predictions) -> Predictions:

@@ -29,7 +29,7 @@ from imgcls.evaluation.thresholds import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["conclude", "doubts", "grouped", "load_thresholds", "with_repeats"]
+__all__ = ["conclude", "doubts", "grouped", "load_thresholds", "thresholds_of", "with_repeats"]
 
 #: How often groups are drawn for each interval.
 RESAMPLES = 1000
@@ -72,14 +72,14 @@ def conclude(
     val, test = (with_repeats(parts, folds.repeats) for parts in (val, test))
     prior = None if folds.prior is None else [folds.prior[name] for name in val[0].classes]
     wanted, crossed = [*rules, *RULES], folds.report == "val"
-    thresholds = _thresholds(val, wanted, prior=prior, crossed=crossed)
+    thresholds = thresholds_of(val, wanted, prior=prior, crossed=crossed)
     tables = _tables(val, test, thresholds, fixed=fixed, prior=prior, seed=seed)
     final = Predictions.concat(val)
     if test:
         final = Predictions.mean_of_folds(test) if fixed else Predictions.concat(test)
         final.save(folder / "predictions_test.npz")
     if joined := grouped(val, test):
-        cuts = _thresholds(joined[0], wanted, prior=prior, crossed=crossed)
+        cuts = thresholds_of(joined[0], wanted, prior=prior, crossed=crossed)
         found = _tables(joined[0], joined[1], cuts, fixed=fixed, prior=prior, seed=seed)
         tables += [table[table["fold"].isin(["all", "mean"])].assign(level="group") for table in found]
         write_json(folder / "thresholds_groups.json", [attrs.asdict(threshold) for threshold in cuts])
@@ -176,14 +176,25 @@ def with_repeats(parts: Sequence[Predictions], repeats: Sequence[int]) -> list[P
     return [attrs.evolve(part, repeat=np.full(len(part), repeats[part.fold[0]])) for part in parts]
 
 
-def _thresholds(
+def thresholds_of(
     val: Sequence[Predictions], rules: Sequence[GivenRule], *, prior: Sequence[float] | None, crossed: bool
 ) -> list[Threshold]:
+    """Fit the thresholds of the model of each fold, and of their mean.
+
+    Args:
+        val: Validation predictions, one a fold, with `repeat`.
+        rules: As for `fit_thresholds`.
+        prior: As for `fit_thresholds`.
+        crossed: Whether those of a fold are fitted to the validation records of the other folds.
+
+    Returns:
+        Those of the folds by their numbers, then those of the mean.
+    """
     whole = Predictions.concat(val).mean_of_repeats()
     shared: dict[str, Any] = {"rules": rules, "prior": prior, "unfitted": _rare(whole)}
     found: list[Threshold] = []
-    for number, part in enumerate(val):
-        found += fit_thresholds(_others(part, val) if crossed else part, model=str(number), **shared)
+    for part in val:
+        found += fit_thresholds(_others(part, val) if crossed else part, model=str(part.fold[0]), **shared)
     return [*found, *fit_thresholds(whole, model="mean", **shared)]
 
 

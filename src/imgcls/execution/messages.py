@@ -34,7 +34,14 @@ class Outbox:
         Args:
             message: Anything that can be pickled.
         """
-        data = pickle.dumps(message)
+        self.send(pickle.dumps(message))
+
+    def send(self, data: bytes) -> None:
+        """Send a message that is pickled already.
+
+        Args:
+            data: The message.
+        """
         self._file.write(len(data).to_bytes(_HEAD, "big") + data)
         self._file.flush()
 
@@ -61,6 +68,15 @@ class Inbox:
         Yields:
             Each message.
         """
+        for data in self.unread():
+            yield pickle.loads(data)  # noqa: S301 (our own process wrote it)
+
+    def unread(self) -> Iterator[bytes]:
+        """Give the new messages as they were written, for another machine to read.
+
+        Yields:
+            Each message, pickled.
+        """
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
@@ -68,8 +84,8 @@ class Inbox:
             data = file.read()
         start = 0
         while (end := start + _HEAD + int.from_bytes(data[start : start + _HEAD], "big")) <= len(data):
-            yield pickle.loads(data[start + _HEAD : end])  # noqa: S301 (our own process wrote it)
-            self._read += end - start
+            self._read += end - start  # first, since who reads may take one message and no more
+            yield data[start + _HEAD : end]
             start = end
 
 

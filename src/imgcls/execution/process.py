@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,10 +18,10 @@ import attrs
 
 from imgcls.execution.base import Result, Task
 from imgcls.execution.messages import Inbox, Outbox
-from imgcls.execution.sending import load, sendable_error
-from imgcls.execution.worker import ANSWERS, CONTINUABLE, MESSAGES, RESULT
+from imgcls.execution.sending import sendable_error
+from imgcls.execution.worker import ANSWERS, CONTINUABLE, FAILED, MESSAGES, RESULT
 
-__all__ = ["Process", "end"]
+__all__ = ["Ending", "Process", "end"]
 
 #: Seconds that a process has to end by itself once it was asked to.
 _GRACE = 10.0
@@ -142,27 +143,27 @@ class Process:
         Returns:
             The result.
         """
+        return self.ending().result(self.task.name)
+
+    def ending(self) -> Ending:
+        """Tell how the task ended without reading what it left, for another machine to do so.
+
+        Returns:
+            The ending.
+        """
         self.answers.close()  # also of a process that goes on with another task
         if not self.waits:
             self.release()
+        path = self.folder / RESULT  # what it left counts, even if it could not end properly then
+        left = path.read_bytes() if path.exists() else None
         seconds = time.monotonic() - self.started
-        return Result(name=self.task.name, seconds=seconds, **(self._left() or self._fate()))
+        done = left is not None and not (self.folder / FAILED).exists()
+        return Ending(done=done, seconds=seconds, left=left, fate=self._fate() if left is None else {})
 
     @property
     def waits(self) -> bool:
         """Whether it waits for another task."""
         return self.again and self.child.poll() is None
-
-    # What it left counts, even if it could not end properly then.
-    def _left(self) -> dict[str, Any] | None:
-        path = self.folder / RESULT
-        if not path.exists():
-            return None
-        try:
-            return dict(load(path))
-        except Exception as error:  # a value whose class cannot be loaded here
-            reason = f"a value that cannot be read: {type(error).__name__}: {error}"
-            return {"state": "failed", "error": sendable_error(error), "reason": reason}
 
     def _fate(self) -> dict[str, Any]:
         code = self.child.returncode
@@ -185,6 +186,43 @@ class Process:
         self.child.wait()
         if self.log.exists() and not self.log.stat().st_size:
             self.log.unlink()
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Ending:
+    """How a process ended.
+
+    Attributes:
+        done: Whether its task returned.
+        seconds: How long it took.
+        left: The state of a `Result` with what belongs to it, pickled; None where it could not leave one.
+        fate: The same for a process that left nothing.
+    """
+
+    done: bool
+    seconds: float
+    left: bytes | None
+    fate: Mapping[str, str]
+
+    def result(self, name: str) -> Result:
+        """Read what it left.
+
+        Args:
+            name: Of its task.
+
+        Returns:
+            The result.
+        """
+        return Result(name=name, seconds=self.seconds, **(self.fate if self.left is None else _read(self.left)))
+
+
+def _read(left: bytes) -> dict[str, Any]:
+    try:
+        return dict(pickle.loads(left))  # noqa: S301 (our own process wrote it)
+    except Exception as error:  # a value whose class cannot be loaded here
+        reason = f"a value that cannot be read: {type(error).__name__}: {error}"
+        return {"state": "failed", "error": sendable_error(error), "reason": reason}
 
 
 def _end_in_words(code: int) -> str:

@@ -17,13 +17,13 @@ from imgcls.execution.process import Process, end
 from imgcls.execution.sending import refuse_unsendable, save
 from imgcls.execution.worker import TASK
 
-__all__ = ["Processes"]
+__all__ = ["THREADS", "Processes"]
 
 #: Seconds between two looks at the processes.
 _PAUSE = 0.02
 
 #: What says to libraries of mathematics how many threads they may use.
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @final
@@ -91,7 +91,7 @@ class Processes(Executor):
         return process or Process.begin(task, folder=folder, log=log, variables=variables, again=self.reuse)
 
     def _variables(self, number: int) -> dict[str, str]:
-        threads = {} if self.threads is None else dict.fromkeys(_THREADS, str(self.threads))
+        threads = {} if self.threads is None else dict.fromkeys(THREADS, str(self.threads))
         gpu = {} if self.gpus is None else {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]}
         return {"IMGCLS_QUIET": "1", **threads, **gpu}
 

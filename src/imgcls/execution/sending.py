@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import traceback
 import types
@@ -13,7 +14,7 @@ import attrs
 from imgcls.core.errors import ConfigError, ImgclsError
 from imgcls.core.folders import whole
 
-__all__ = ["load", "refuse_unsendable", "save", "sendable_error"]
+__all__ = ["load", "packed", "refuse_unsendable", "save", "sendable_error"]
 
 #: So many characters of a value are shown.
 _SHOWN = 100
@@ -30,6 +31,28 @@ class _Pickler(pickle.Pickler):
 class _Nowhere:
     def write(self, data: Any) -> int:
         return len(data)
+
+
+def packed(value: Any, *, name: str) -> bytes:
+    """Pickle a value for another machine.
+
+    Args:
+        value: Anything that can be pickled.
+        name: What it is called.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        ConfigError: if it cannot be pickled; the field at fault is named.
+    """
+    stream = io.BytesIO()
+    try:
+        _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(value)
+    except Exception:  # pickling runs foreign code, which raises what it likes
+        refuse_unsendable(value, path=name)
+        raise
+    return stream.getvalue()
 
 
 def save(value: Any, path: Path) -> None:

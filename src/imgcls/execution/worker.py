@@ -13,10 +13,13 @@ from typing import TextIO
 from imgcls.execution.messages import Teller
 from imgcls.execution.sending import load, save, sendable_error
 
-__all__ = ["ANSWERS", "CONTINUABLE", "MESSAGES", "RESULT", "TASK", "main"]
+__all__ = ["ANSWERS", "CONTINUABLE", "FAILED", "MESSAGES", "RESULT", "TASK", "main"]
 
 #: The files of a task, in its folder.
 TASK, MESSAGES, ANSWERS, RESULT = "task.pickle", "messages", "answers", "result.pickle"
+
+#: What stands beside the result of a task that raised an error.
+FAILED = "failed"
 
 #: The exit code of a process that ended before its task, which can be continued (EX_TEMPFAIL of sysexits.h).
 CONTINUABLE = 75
@@ -43,13 +46,15 @@ def main(folder: str, *, again: bool = False) -> None:
 def _run(place: Path, kept: dict[str, object]) -> None:
     tell = Teller(place / MESSAGES, place / ANSWERS)
     try:
-        function, arguments, path = load(place / TASK)
-        if str(path) not in kept:
-            kept[str(path)] = load(path)
-        value = function(kept[str(path)], tell, **arguments)
+        function, arguments, shared = load(place / TASK)
+        path = str((place / shared).resolve())
+        if path not in kept:
+            kept[path] = load(Path(path))
+        value = function(kept[path], tell, **arguments)
         save({"state": "done", "value": value}, place / RESULT)
     except Exception as error:  # whatever happens in a task is its result
         reason = f"{type(error).__name__}: {error}"
+        (place / FAILED).touch()
         save({"state": "failed", "error": sendable_error(error), "reason": reason}, place / RESULT)
     finally:
         tell.close()

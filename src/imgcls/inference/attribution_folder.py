@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -29,7 +28,7 @@ from imgcls.inference.masks import find_masks
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["explain_run", "method_name", "pictures", "score_rows"]
+__all__ = ["explain_run", "method_name", "score_rows"]
 
 Ints = NDArray[np.int64]
 
@@ -226,35 +225,3 @@ def _kind(positive: str | None, truth: str, predicted: str) -> str:
     if truth == predicted or positive is None:
         return "right" if truth == predicted else "wrong"
     return "FP" if predicted == positive else "FN"
-
-
-def pictures(folder: Path) -> list[tuple[Path, str]]:
-    """List the pictures of all that was explained of a run, with captions.
-
-    Args:
-        folder: The run's folder.
-
-    Returns:
-        Files and captions: warnings of shortcuts first, then panels.
-    """
-    warned, panels = [], []
-    for place in sorted(folder.glob("attributions/*/")):
-        found = [row for row in _table(place / "shortcuts.csv") if row["warning"]]
-        warned += [(place / row["file"], f"Warning, {row['method']}: {row['warning']}") for row in found]
-        panels += [(place / row["file"], _caption(row)) for row in _table(place / "index.csv")]
-    return warned + panels
-
-
-def _table(path: Path) -> list[Mapping[Any, str]]:
-    import pandas as pd
-
-    if not path.exists():  # written by an older version
-        return []
-    return list(pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"))
-
-
-def _caption(row: Mapping[Any, str]) -> str:
-    said = f"true {row['label'] or 'none'}, decided {row['decision'] or 'none'}"
-    target = row.get("target", row["decision"])
-    of = "" if target == row["decision"] else f"map of {target}, "
-    return f"{row['method']}: {row['id']}, {said} ({of}p = {float(row['prob']):.2f})"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imgcls.core.folders import write_text
-from imgcls.inference.exported import FORMATS, Description
+from imgcls.inference.exported import FORMATS, GUARD, Description
 
 __all__ = ["write_readme"]
 
@@ -19,12 +19,12 @@ model = imgcls.load_exported(".")  # onnxruntime, without torch
 model.predict(["image.png"])
 ```
 
-In any other onnxruntime: `session.run(["probs"], {"pixels": pixels})`.""",
+In any other onnxruntime: `session.run(["probs"], {"pixels": pixels})`; `embeddings` is what `guard.npz` compares.""",
     "torch-export": """```python
 import torch
 
 model = torch.export.load("model.pt2").module()  # torch alone
-probs, each = model(pixels)
+probs, each, embeddings = model(pixels)
 ```
 
 `imgcls.load_exported(".")` reads image files as well.""",
@@ -48,7 +48,8 @@ def write_readme(folder: Path, about: Description, card: str | None) -> None:
         card: The model card.
     """
     parts = [f"# {about.origin.get('name', 'A model')} as {about.format}", _what(about), _USE[about.format]]
-    parts += ["## Input and output", _signature(about), "## Decision", _decision(about), "## Checks", _checks(about)]
+    parts += ["## Input and output", _signature(about), "## Decision", _decision(about)]
+    parts += [*_caution(about, guarded=(folder / GUARD).exists()), "## Checks", _checks(about)]
     if card is not None:
         write_text(folder / "model_card.md", card)
         parts.append("What the model is for, and its numbers: `model_card.md`.")
@@ -72,6 +73,7 @@ def _signature(about: Description) -> str:
         f"  which needs no torch: fit `{spec.fit}`, {spec.interpolation}, with antialiasing when shrinking.",
         f"- `probs`: (B, {count}), float32, in the order of the classes{calibrated}.",
         f"- `each`: (B, {len(about.folds)}, {count}), those of each model.",
+        f"- `embeddings`: (B, {len(about.folds)}, D), what goes into the head of each model.",
     ]
     return "\n".join(lines)
 
@@ -81,7 +83,28 @@ def _decision(about: Description) -> str:
         return "Each class from 0.5." if about.multilabel else "The most probable class."
     cuts = [one for one in about.thresholds if one.rule == about.decision]
     lines = [f"- {one.class_name or about.positive}: {one.value:.6g}" for one in cuts]
-    return "\n".join([f"The rule `{about.decision}`, fitted on validation records:", "", *lines])
+    whose = "on what it says of validation records" if about.int8 else "on validation records"
+    return "\n".join([f"The rule `{about.decision}`, fitted {whose}:", "", *lines])
+
+
+def _caution(about: Description, *, guarded: bool) -> list[str]:
+    lines = []
+    if guarded:
+        lines.append(
+            "- `unlike`: the image is farther from the training data than 99 % of the validation records; `distance` "
+            "is in units of that limit."
+        )
+    if about.sets is not None:
+        lines.append(
+            f"- `set`: the true class is missing in it in {about.sets.alpha:.0%} of records at most, about; "
+            f"fitted on {about.sets.num_records} validation records.".replace("%", " %")
+        )
+    if about.reject is not None:
+        lines.append(
+            f"- `rejected`: the decision is not sure enough. On validation records {about.reject.coverage:.1%} are "
+            f"decided, and {about.reject.risk:.1%} of these wrong.".replace("%", " %")
+        )
+    return ["## How far to trust a decision", "\n".join(lines)] if lines else []
 
 
 def _checks(about: Description) -> str:
@@ -91,12 +114,19 @@ def _checks(about: Description) -> str:
         f"{about.parity['max_difference']:.1e}.",
         "- `sha256sum --check SHA256SUMS` says whether a file was changed; `imgcls.load_exported` refuses such ones.",
     ]
+    if "max_distance_difference" in about.parity:
+        lines.insert(
+            1, f"- Largest difference to its distances{before}: {about.parity['max_distance_difference']:.1e}."
+        )
     return "\n".join([*lines, *(_cost(about) if about.int8 else [])])
 
 
 def _cost(about: Description) -> list[str]:
     cost = about.cost
+    calibrated = " The calibration was fitted before; `ece` below says what is left." if about.calibrations else ""
     return [
+        "- Thresholds, and what is said of trust, are fitted to the answers of the network in 8 bits to validation",
+        f"  records.{calibrated}",
         f"- Integers of 8 bits changed {cost['changed_decisions']:.2%} of {cost['records']} decisions on records that",
         f"  the models did not train on, and probabilities by {cost['mean_difference']:.4f} on average,",
         f"  {cost['max_difference']:.4f} at most. `quantisation.csv` has all metrics before and after:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -16,29 +17,63 @@ from imgcls.core.errors import ConfigError, RunError, missing_extra
 from imgcls.core.folders import read_json, write_json
 from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.calibration import Calibration
+from imgcls.evaluation.conformal import Conformal
+from imgcls.evaluation.rejecting import Rejection
 from imgcls.evaluation.thresholds import Threshold
+from imgcls.inference.caution import Caution
 from imgcls.inference.deciding import Cut, Decider
+from imgcls.inference.guarding import Guard
 from imgcls.inference.reading import Paths, Reading, Told
 from imgcls.inference.sealing import check_sums
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMATS", "Description", "ExportedModel", "Runner", "load_exported", "open_exported"]
+__all__ = [
+    "FORMATS",
+    "GUARD",
+    "OUTPUTS",
+    "Answer",
+    "Description",
+    "ExportedModel",
+    "Runner",
+    "load_exported",
+    "open_exported",
+]
 
 #: The formats there are, and the file that holds the weights of each.
 FORMATS = {"onnx": "model.onnx", "torch-export": "model.pt2", "safetensors": "model.safetensors"}
 
-#: The file with the description.
-DESCRIPTION = "export.json"
+#: The file with the description, and that of the guard, where the run has one.
+DESCRIPTION, GUARD = "export.json", "guard.npz"
+
+#: The outputs of a file of ONNX.
+OUTPUTS = ("probs", "each", "embeddings")
 
 #: Raised when the layout of the folder changes.
 SCHEMA = 1
 
 Floats = NDArray[np.float64]
 
-#: From pixels (B, H, W, C) to the mean probabilities (B, K) and those of each of M models (B, M, K).
-Runner = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
+
+@final
+@attrs.frozen(kw_only=True, eq=False)
+class Answer:
+    """What M exported models say of B images.
+
+    Attributes:
+        probs: The mean probabilities, (B, K).
+        each: Those of each model, (B, M, K).
+        embeddings: What went into the head of each, (B, M, D).
+    """
+
+    probs: NDArray[Any]
+    each: NDArray[Any]
+    embeddings: NDArray[Any]
+
+
+#: From pixels (B, H, W, C) to an answer.
+Runner = Callable[[NDArray[Any]], Answer]
 
 
 def _image(value: Any) -> Any:
@@ -51,6 +86,14 @@ def _thresholds(values: Any) -> Any:
 
 def _calibrations(values: Any) -> Any:
     return config.nested_list(Calibration, values, path="calibrations")
+
+
+def _sets(value: Any) -> Any:
+    return config.nested(Conformal, value, path="sets")
+
+
+def _reject(value: Any) -> Any:
+    return config.nested(Rejection, value, path="reject")
 
 
 @attrs.frozen(kw_only=True)
@@ -70,9 +113,12 @@ class Description:
         statistics: Mean and standard deviation of each channel, in units of 0 to 1, of each model.
         network: Backbone, head and number of logits, from which `safetensors` is built again.
         folds: The folds whose models these are.
-        int8: Whether the network computes in integers of 8 bits.
+        sets: How prediction sets are made, or None.
+        reject: When the model abstains, or None.
+        int8: Whether the network computes in integers of 8 bits. Thresholds, sets, abstention and the limit of the
+            guard are then fitted to its own answers to validation records; calibrations are those of before.
         parity: How far the probabilities were from those of the run, before any quantisation: `max_difference`, on
-            how many `images`.
+            how many `images`; with a guard `max_distance_difference`, in shares of the distance.
         cost: With `int8`, how far probabilities are from those before it, and how many decisions differ.
         origin: The run: its name, fingerprint of its data, versions.
     """
@@ -88,6 +134,8 @@ class Description:
     statistics: tuple[Any, ...] = attrs.field(converter=options.texts)
     network: dict[str, Any]
     folds: tuple[int, ...] = attrs.field(converter=options.texts)
+    sets: Conformal | None = attrs.field(default=None, converter=_sets)
+    reject: Rejection | None = attrs.field(default=None, converter=_reject)
     int8: bool = False
     parity: dict[str, Any] = attrs.field(factory=dict)
     cost: dict[str, Any] = attrs.field(factory=dict)
@@ -110,7 +158,10 @@ class Description:
         Args:
             folder: The folder of the export.
         """
-        write_json(folder / DESCRIPTION, {"schema": SCHEMA, **dump_fields(self)})
+        found = dump_fields(self)
+        if self.sets is not None:
+            found["sets"]["limits"] = [repr(limit) for limit in self.sets.limits]  # JSON has no infinity
+        write_json(folder / DESCRIPTION, {"schema": SCHEMA, **found})
 
     @classmethod
     def load(cls, folder: Path) -> Description:
@@ -141,11 +192,13 @@ class ExportedModel:
         folder: Where it lies.
         about: What it says of itself.
         run: The model, from pixels to probabilities.
+        guard: What tells images unlike the training data, or None.
     """
 
     folder: Path
     about: Description
     run: Runner
+    guard: Guard | None = None
 
     def predict(
         self, paths: Paths, *, threshold: Cut | None = None, batch_size: int = 32, on_error: str = "raise"
@@ -154,28 +207,49 @@ class ExportedModel:
 
         Args:
             paths: The files, or one.
-            threshold: The rule of a fitted threshold, or a number; None takes that of the export.
+            threshold: The rule of a fitted threshold, or a number; None takes that of the export. When the model
+                abstains was fitted to the latter, so with another one `rejected` is left out.
             batch_size: Images at a time.
             on_error: What is done about files that cannot be read: `raise`, or `row`, a row with the reason in a column
                 `error` and an empty decision.
 
         Returns:
-            A row an image: `path`, `prob_<class>` of each class, `decision`; of several models `spread`.
+            A row an image: `path`, `prob_<class>` of each class, `decision`; of several models `spread`; and what was
+            exported besides: `distance` and `unlike`, `set`, `rejected`.
         """
+        caution = self.caution if threshold is None else attrs.evolve(self.caution, reject=None)
         reading = Reading(
-            tell=self._tell,
+            tell=partial(self.tell, caution=caution),
             num_models=len(self.about.folds),
             image=self.about.image,
             decider=self.decider,
             cuts=self.decider.cuts(threshold),
             batch_size=batch_size,
             on_error=on_error,
+            columns=caution.names,
         )
         return reading.table(paths)
 
-    def _tell(self, pixels: NDArray[Any]) -> Told:
-        probs, each = (found.astype(np.float64) for found in self.run(pixels))
-        return Told(probs=probs, each=np.moveaxis(each, 1, 0))
+    def tell(self, pixels: NDArray[Any], *, caution: Caution) -> Told:
+        """Predict pixels, with all that is said of them.
+
+        Args:
+            pixels: (B, H, W, C) in the form of `image`.
+            caution: What is said beside.
+
+        Returns:
+            What the models say.
+        """
+        found = self.run(pixels)
+        probs, each = found.probs.astype(np.float64), found.each.astype(np.float64)
+        features = np.moveaxis(found.embeddings, 1, 0)
+        columns = caution.columns(probs, list(features), self.decider)
+        return Told(probs=probs, each=np.moveaxis(each, 1, 0), columns=columns)
+
+    @property
+    def caution(self) -> Caution:
+        """What is said beside a decision."""
+        return Caution(guard=self.guard, sets=self.about.sets, reject=self.about.reject)
 
     @property
     def decider(self) -> Decider:
@@ -196,7 +270,7 @@ class ExportedModel:
         Returns:
             Probabilities (B, K), the mean over models.
         """
-        return self.run(pixels)[0].astype(np.float64)
+        return self.run(pixels).probs.astype(np.float64)
 
 
 def load_exported(path: str | Path, *, providers: Sequence[str] | None = None) -> ExportedModel:
@@ -232,13 +306,17 @@ def open_exported(folder: Path, about: Description, *, providers: Sequence[str] 
     Returns:
         The model.
     """
-    file = folder / FORMATS[about.format]
+    guard = Guard.load(folder / GUARD) if (folder / GUARD).exists() else None
+    run = _runner(folder / FORMATS[about.format], about, providers)
+    return ExportedModel(folder=folder, about=about, run=run, guard=guard)
+
+
+def _runner(file: Path, about: Description, providers: Sequence[str] | None) -> Runner:
     if about.format == "onnx":
-        return ExportedModel(folder=folder, about=about, run=onnx_runner(file, providers))
+        return onnx_runner(file, providers)
     from imgcls.inference.torch_running import program_runner, weights_runner  # these two need torch
 
-    run = program_runner(file) if about.format == "torch-export" else weights_runner(file, about)
-    return ExportedModel(folder=folder, about=about, run=run)
+    return program_runner(file) if about.format == "torch-export" else weights_runner(file, about)
 
 
 def onnx_runner(file: Path, providers: Sequence[str] | None = None) -> Runner:
@@ -264,8 +342,7 @@ def onnx_runner(file: Path, providers: Sequence[str] | None = None) -> Runner:
         raise ConfigError(f"'providers' must be of this onnxruntime, got {wanted!r}; there are {known!r}")
     session = onnxruntime.InferenceSession(str(file), providers=wanted)
 
-    def run(pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        probs, each = session.run(["probs", "each"], {"pixels": pixels})
-        return probs, each
+    def run(pixels: NDArray[Any]) -> Answer:
+        return Answer(**dict(zip(OUTPUTS, session.run(OUTPUTS, {"pixels": pixels}), strict=True)))
 
     return run

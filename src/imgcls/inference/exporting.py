@@ -18,19 +18,24 @@ from imgcls.core.folders import reserved, whole
 from imgcls.core.progress import say, warn
 from imgcls.evaluation.predictions import MEAN
 from imgcls.evaluation.thresholds import Threshold
+from imgcls.inference.after_quantising import Refit, limited, refitted
+from imgcls.inference.caution import Caution
 from imgcls.inference.explaining import Subject
 from imgcls.inference.export_page import write_readme
-from imgcls.inference.exported import FORMATS, Description, ExportedModel, open_exported
+from imgcls.inference.exported import FORMATS, GUARD, Description, ExportedModel, open_exported
 from imgcls.inference.graph import Graph
 from imgcls.inference.graph_files import write_onnx, write_program, write_weights
 from imgcls.inference.predictor import Predictor
-from imgcls.inference.quantising import measured_cost, quantise
+from imgcls.inference.quantising import measured_cost, quantise, told_by_both
 from imgcls.inference.sealing import write_sums
 
-__all__ = ["MAX_DIFFERENCE", "Order", "export", "of_fold", "single"]
+__all__ = ["MAX_DIFFERENCE", "MAX_DISTANCE", "Order", "export", "of_fold", "single"]
 
 #: How far a probability of the exported model may be from that of the run.
 MAX_DIFFERENCE = 1e-4
+
+#: And the distance of an image to the training data, in shares of it, or of the limit where that is larger.
+MAX_DISTANCE = 1e-2
 
 #: More changed decisions than this are a warning.
 _MANY_CHANGED = 0.01
@@ -45,14 +50,14 @@ class Order:
     """What is exported.
 
     Attributes:
-        predictor: The models.
+        predictor: The models, with their guard, where they have one.
         folds: The folds whose models these are.
         format: As in `FORMATS`.
         pixels: Real images (N, H, W, C) on which the export is checked.
         origin: What is told of the run.
         card: Its model card, where it has one.
-        trials: For 8-bit integers, records that no model trained on, by which they are fitted (the first) and judged;
-            empty leaves the numbers as they are.
+        caution: What else is said beside a decision.
+        refit: For 8-bit integers, how they are fitted and judged; None leaves the numbers as they are.
     """
 
     predictor: Predictor
@@ -61,10 +66,11 @@ class Order:
     pixels: NDArray[Any]
     origin: Mapping[str, Any]
     card: str | None = None
-    trials: Sequence[Subject] = ()
+    caution: Caution = attrs.field(factory=Caution)
+    refit: Refit | None = None
 
     def __attrs_post_init__(self) -> None:
-        if self.trials and self.format != "onnx":
+        if self.refit is not None and self.format != "onnx":
             raise options.rejected("int8", f"be left out for the format {self.format!r}", True, "export 'onnx'")
 
 
@@ -77,13 +83,15 @@ def single(predictor: Predictor, fold: int, thresholds: Sequence[Threshold]) -> 
         thresholds: Those of the run.
 
     Returns:
-        The predictor with that model, its thresholds and its calibration.
+        The predictor with that model, its thresholds, its calibration and its guard.
     """
+    guard = predictor.guard
     return attrs.evolve(
         predictor,
         models=predictor.models[fold : fold + 1],
         thresholds=tuple(one for one in thresholds if one.model == str(fold)),
         calibrations=predictor.calibrations[fold : fold + 1],
+        guard=None if guard is None else attrs.evolve(guard, folds=guard.folds[fold : fold + 1]),
     )
 
 
@@ -125,9 +133,11 @@ def export(out: Path, order: Order) -> Description:
         about = _described(order)
         graph = Graph(order.predictor.models, about.image, order.predictor.calibrations, multilabel=about.multilabel)
         _WRITERS[order.format](graph, folder / FORMATS[order.format], order.pixels)
+        if order.predictor.guard is not None:
+            order.predictor.guard.without_records().save(folder / GUARD)
         about = attrs.evolve(about, parity=_parity(order, open_exported(folder, about)))
-        if order.trials:
-            about = attrs.evolve(about, int8=True, cost=_in_integers(folder, about, order.trials))
+        if order.refit is not None:
+            about = _in_integers(folder, about, order.refit)
         about.save(folder)
         write_readme(folder, about, order.card)
         write_sums(folder)
@@ -148,6 +158,8 @@ def _described(order: Order) -> Description:
         statistics=[(list(model.facts.mean), list(model.facts.std)) for model in order.predictor.models],
         network={"backbone": saved.backbone, "head": dump(saved.head), "num_outputs": saved.num_outputs},
         folds=order.folds,
+        sets=order.caution.sets,
+        reject=order.caution.reject,
         origin=dict(order.origin),
     )
 
@@ -166,18 +178,37 @@ def _parity(order: Order, exported: ExportedModel) -> dict[str, Any]:
             f"the exported model must give the probabilities of the run within {MAX_DIFFERENCE:g}, got a difference of "
             f"{worst:.2g} on real images; {remedy}"
         )
-    return {"max_difference": worst, "images": len(order.pixels)}
+    return {"max_difference": worst, "images": len(order.pixels), **_guarded(order, exported)}
 
 
-def _in_integers(folder: Path, about: Description, trials: Sequence[Subject]) -> dict[str, Any]:
-    file = folder / FORMATS["onnx"]
-    before = open_exported(folder, about).run
-    quantise(file, trials[0])
-    table, cost = measured_cost(before, open_exported(folder, about).run, trials, about.folds)
+def _guarded(order: Order, exported: ExportedModel) -> dict[str, float]:
+    if order.predictor.guard is None:
+        return {}
+    caution = Caution(guard=order.predictor.guard)
+    wanted, found = (one.tell(order.pixels, caution=caution) for one in (order.predictor, exported))
+    ref = wanted.columns["distance"]
+    worst = float((np.abs(found.columns["distance"] - ref) / np.maximum(ref, 1)).max())
+    if not worst <= MAX_DISTANCE:
+        raise UnsupportedModelError(
+            f"the exported model must be as far from the training data as the run within {MAX_DISTANCE:g}, got a "
+            f"difference of {worst:.2g} on real images; export another format"
+        )
+    return {"max_distance_difference": worst}
+
+
+def _in_integers(folder: Path, about: Description, refit: Refit) -> Description:
+    before = open_exported(folder, about)
+    quantise(folder / FORMATS["onnx"], refit.trials[0])
+    pairs = [told_by_both(before.run, open_exported(folder, about).run, trial, about.folds) for trial in refit.trials]
+    found = refitted(pairs[0].after, refit, about.thresholds)
+    if before.guard is not None:
+        limited(before.guard, pairs[0], about.folds).save(folder / GUARD)
+    table, cost = measured_cost(pairs, refit.trials, found.thresholds)
     table.to_csv(folder / "quantisation.csv", index=False)
     tell = warn if cost["changed_decisions"] > _MANY_CHANGED else say
     tell(
         f"8-bit integers changed {cost['changed_decisions']:.2%} of {cost['records']} decisions on records that the "
         "models did not train on; 'quantisation.csv' has every metric before and after"
     )
-    return cost
+    own = [one for one in found.thresholds if one.model == about.thresholds[0].model] if about.thresholds else []
+    return attrs.evolve(about, int8=True, cost=cost, thresholds=own, sets=found.sets, reject=found.reject)

@@ -17,7 +17,7 @@ __all__ = ["Graph", "to_probs"]
 
 @final
 class Graph(nn.Module):
-    """Normalisation, networks, calibration and the mean over models.
+    """Normalisation, networks, calibration and the mean over models; and the embeddings, which a guard compares.
 
     Args:
         models: The classifiers, in evaluation mode, whose facts have mean and standard deviation.
@@ -35,22 +35,24 @@ class Graph(nn.Module):
         self.parts = nn.ModuleList(_Part(model, spec, to_probs(one, multilabel=multilabel)) for model, one in parts)
         self.eval()
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict.
 
         Args:
             pixels: (B, H, W, C), uint8 or uint16.
 
         Returns:
-            The mean probabilities (B, K), and those of each of M models (B, M, K), float32.
+            The mean probabilities (B, K), those of each of M models (B, M, K), and what went into the head of each,
+            (B, M, D), all float32.
         """
         planes = pixels.permute(0, 3, 1, 2).to(torch.float32)
-        each = torch.stack([part(planes) for part in self.parts], dim=1)
-        return each.mean(dim=1), each
+        probs, features = zip(*(part(planes) for part in self.parts), strict=True)
+        each = torch.stack(probs, dim=1)
+        return each.mean(dim=1), each, torch.stack(features, dim=1)
 
 
 class _Part(nn.Module):
-    """One model: from pixels (B, C, H, W), float32, to probabilities (B, K)."""
+    """One model: from pixels (B, C, H, W), float32, to probabilities (B, K) and embeddings (B, D)."""
 
     scale: Tensor
     shift: Tensor
@@ -64,10 +66,9 @@ class _Part(nn.Module):
         self.body, self.head, self.probs = model.body, model.head, probs
 
     # What the classifier does in evaluation mode, without the context of autocast, which no graph has.
-    def forward(self, planes: Tensor) -> Tensor:
-        logits = self.head(self.body(planes * self.scale - self.shift)) + self.prior_shift
-        probs: Tensor = self.probs(logits)
-        return probs
+    def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(planes * self.scale - self.shift)
+        return self.probs(self.head(features) + self.prior_shift), features
 
 
 def to_probs(calibration: Calibration | None, *, multilabel: bool) -> nn.Module:

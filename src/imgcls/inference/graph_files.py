@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.export import Dim, ExportedProgram
 
 from imgcls.core.errors import UnsupportedModelError, missing_extra
+from imgcls.inference.exported import OUTPUTS
 from imgcls.inference.graph import Graph
 
 __all__ = ["write_onnx", "write_program", "write_weights"]
@@ -29,7 +30,7 @@ _OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)'|target=([\w.]+)")
 
 
 def write_onnx(graph: Graph, file: Path, pixels: NDArray[Any]) -> None:
-    """Write an ONNX file: input `pixels` (B, H, W, C), outputs `probs` (B, K) and `each` (B, M, K).
+    """Write ONNX: input `pixels` (B, H, W, C); outputs `probs` (B, K), `each` (B, M, K), `embeddings` (B, M, D).
 
     Args:
         graph: The models.
@@ -53,7 +54,7 @@ def write_onnx(graph: Graph, file: Path, pixels: NDArray[Any]) -> None:
             dynamo=True,
             opset_version=_OPSET,
             input_names=["pixels"],
-            output_names=["probs", "each"],
+            output_names=list(OUTPUTS),
             verbose=False,
         )
     assert made is not None

@@ -76,9 +76,20 @@ class Known:
         shape = LedoitWolf().fit(train.astype(np.float64))
         parts = {"mean": shape.location_.astype(np.float32), "precision": shape.precision_.astype(np.float32)}
         found = cls(features=_unit(train).astype(np.float16), records=records, limit=1.0, **parts)
+        return found.limited(val)
+
+    def limited(self, val: Floats) -> Known:
+        """Fit the limit alone.
+
+        Args:
+            val: As for `fit`, at least one.
+
+        Returns:
+            The same with another limit.
+        """
         rank = min(math.ceil((len(val) + 1) * SHARE), len(val))
-        limit = float(np.sort(found.distance(val))[rank - 1])
-        return attrs.evolve(found, limit=max(limit, _LEAST))
+        limit = self.limit * float(np.sort(self.distance(val))[rank - 1])
+        return attrs.evolve(self, limit=max(limit, _LEAST))
 
     def distance(self, features: Floats) -> Floats:
         """Measure how far images are from the training data.
@@ -165,6 +176,16 @@ class Guard:
             times[known.records] += 1
         means = np.where(times > 0, total / np.maximum(times, 1), -np.inf)
         return np.argsort(-means, axis=1, kind="stable")[:, : min(count, int((times > 0).sum()))]
+
+    def without_records(self) -> Guard:
+        """Leave out what it knows of each training record, for people who may not have it.
+
+        Returns:
+            The same distances, without neighbours.
+        """
+        none = np.zeros(0, dtype=np.int64)
+        folds = [attrs.evolve(known, features=known.features[:0], records=none) for known in self.folds]
+        return Guard(folds=folds, ids=self.ids[:0], labels=self.labels[:0])
 
     def save(self, path: Path) -> None:
         """Write an npz file, whole or not at all.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +14,14 @@ from imgcls.core.errors import ConfigError
 from imgcls.core.folders import write_text
 from imgcls.core.progress import warn
 from imgcls.data.dataset import Dataset
-from imgcls.data.folds import Folds
 from imgcls.evaluation.baselines import Known
-from imgcls.evaluation.calibration import Calibration, load_calibrations
 from imgcls.evaluation.conformal import Conformal, fit_conformal
 from imgcls.evaluation.openings import Openings, digest_of, note_opening, openings
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.rejecting import Rejection, RiskCoverage, fit_rejection, risk_coverage
 from imgcls.evaluation.summary import Evaluation
-from imgcls.evaluation.thresholds import Threshold
 from imgcls.inference.comparing import compare_with_baselines, known_of
-from imgcls.inference.saved import SavedModel
-from imgcls.models.base import Backbone
+from imgcls.inference.recorded import Recorded
 from imgcls.runtime.embedding import embed
 from imgcls.runtime.sources import open_source
 
@@ -37,57 +32,8 @@ __all__ = ["Judging"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Judging(ABC):
-    """What of a `Run` is about the worth of its predictions; its fields are described there."""
-
-    folder: Path
-    facts: dict[str, Any] = attrs.field(repr=False)
-
-    @property
-    @abstractmethod
-    def data(self) -> Dataset:
-        """The set that the run was trained on."""
-
-    @property
-    @abstractmethod
-    def folds(self) -> Folds:
-        """Which records trained, validated and tested in each fold."""
-
-    @property
-    @abstractmethod
-    def model(self) -> SavedModel:
-        """The description of the models."""
-
-    @property
-    @abstractmethod
-    def thresholds(self) -> tuple[Threshold, ...]:
-        """The thresholds of each fold and of the mean of the folds."""
-
-    @property
-    @abstractmethod
-    def given_backbone(self) -> Backbone | None:
-        """The backbone itself, where it was given."""
-
-    @property
-    @abstractmethod
-    def used_for_selection(self) -> bool:
-        """Whether the numbers of the run are of validation records."""
-
-    @abstractmethod
-    def predictions(self, split: str = "test") -> Predictions:
-        """Read what the models said."""
-
-    @abstractmethod
-    def tested(self) -> Dataset:
-        """Find the set that holds the test records."""
-
-    @functools.cached_property
-    def calibrations(self) -> tuple[Calibration, ...]:
-        """How logits become probabilities, for each fold (`model` is its number) and for all of them together ("mean").
-
-        None where the run is not calibrated.
-        """
-        return load_calibrations(self.folder / "calibration.json")
+class Judging(Recorded):
+    """What of a `Run` is about the worth of its predictions."""
 
     @functools.cached_property
     def hard_errors(self) -> pd.DataFrame:
@@ -200,7 +146,7 @@ class Judging(ABC):
         Returns:
             The sets: `sets(probs)`, `names(probs)`, `coverage(predictions)`.
         """
-        return fit_conformal(self._once(), alpha=alpha, method=method, per_class=per_class)
+        return fit_conformal(self.validated_once(), alpha=alpha, method=method, per_class=per_class)
 
     def rejection(self, *, risk: float | None = None, coverage: float | None = None) -> Rejection:
         """Find how sure a decision must be, on validation records.
@@ -212,7 +158,7 @@ class Judging(ABC):
         Returns:
             When the model abstains; `predict(..., reject=...)` applies it.
         """
-        return fit_rejection(self._once(), self.thresholds, self.model.decision, risk=risk, coverage=coverage)
+        return fit_rejection(self.validated_once(), self.thresholds, self.model.decision, risk=risk, coverage=coverage)
 
     def risk_coverage(self, split: str = "test") -> RiskCoverage:
         """Compute the risk of the surest decisions, over their share.
@@ -225,6 +171,10 @@ class Judging(ABC):
         """
         return risk_coverage(self.predictions(split), self.thresholds, self.model.decision)
 
-    # Each validation record once, as the mean of the folds is asked.
-    def _once(self) -> Predictions:
+    def validated_once(self) -> Predictions:
+        """Read what the models said of validation records, each record once, as the mean of the folds is asked.
+
+        Returns:
+            The mean of what the models said that did not train on a record.
+        """
         return self.predictions("val").mean_of_repeats()

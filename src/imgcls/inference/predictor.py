@@ -13,12 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imgcls.core import options
+from imgcls.core.errors import ConfigError
 from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.calibration import Calibration, load_calibrations
+from imgcls.evaluation.conformal import Conformal
 from imgcls.evaluation.predictions import probabilities
+from imgcls.evaluation.rejecting import Rejection
 from imgcls.evaluation.results import load_thresholds
 from imgcls.evaluation.thresholds import Threshold
+from imgcls.inference.caution import Caution
 from imgcls.inference.deciding import Cut, Decider
 from imgcls.inference.guarding import Guard
 from imgcls.inference.reading import Paths, Reading, Told
@@ -105,13 +108,14 @@ class Predictor:
             threshold: The rule of a fitted threshold, or a number; None takes the run's decision rule. Several labels,
                 and more than two classes, have one each: a rule, or a number for each by name.
             batch_size: Images at a time.
-            **choices: As for `reading`: `on_error`, `neighbours`, `tta`.
+            **choices: As for `reading`: `on_error`, `sets`, `reject`, `neighbours`, `tta`.
 
         Returns:
             A row an image: `path`, `prob_<class>` of each class, `decision`; of several labels those whose probability
             reaches their threshold, with `|` between, and an empty text for none. Of several models `spread`, the
             standard deviation of their probabilities of the decided class (of several labels, the largest of all).
-            With a guard `distance` and `unlike`, and with `neighbours` `neighbour_1`, `neighbour_1_class` and so on.
+            With a guard `distance` and `unlike`, and with `neighbours` `neighbour_1`, `neighbour_1_class` and so on;
+            with `sets` a column `set`, classes with `|` between, and with `reject` a column `rejected`.
 
         Raises:
             DecodeError: if a file is missing or cannot be read.
@@ -144,6 +148,8 @@ class Predictor:
         threshold: Cut | None = None,
         batch_size: int = 32,
         on_error: str = "raise",
+        sets: Conformal | None = None,
+        reject: Rejection | None = None,
         neighbours: int = 0,
         tta: str | Mapping[str, Any] | Draws | None = None,
     ) -> Reading:
@@ -154,25 +160,31 @@ class Predictor:
             batch_size: Images at a time.
             on_error: What is done about files that cannot be read: `raise`, or `row`, a row with the reason in a column
                 `error` and an empty decision.
+            sets: Adds prediction sets, from `Run.conformal`.
+            reject: Says where the model abstains, from `Run.rejection`.
             neighbours: How many of the nearest training images are named, which needs a guard.
             tta: Test-time augmentation, as for `inference.views.views`: probabilities are means over several views.
 
         Returns:
             What makes rows of files.
+
+        Raises:
+            ConfigError: if `reject` comes with another threshold, or an option is wrong.
         """
-        if neighbours < 0 or (neighbours and self.guard is None):
-            rule = "be a number from 0" if self.guard is not None else "be 0 without a guard"
-            raise options.rejected("neighbours", rule, neighbours, "'Run.guard' fits one")
-        named = [f"neighbour_{number}{what}" for number in range(1, neighbours + 1) for what in ("", "_class")]
+        if reject is not None and threshold is not None:
+            raise ConfigError(
+                f"'threshold' must be left out with 'reject', which goes with the run's, got {threshold!r}"
+            )
+        caution = Caution(guard=self.guard, sets=sets, reject=reject, neighbours=neighbours)
         return Reading(
-            tell=partial(self._tell, seen=views(tta, self.image), neighbours=neighbours),
+            tell=partial(self.tell, caution=caution, seen=views(tta, self.image)),
             num_models=len(self.models),
             image=self.image,
             decider=self.decider,
             cuts=self.decider.cuts(threshold),
             batch_size=batch_size,
             on_error=on_error,
-            columns=(*(() if self.guard is None else ("distance", "unlike")), *named),
+            columns=caution.names,
         )
 
     @property
@@ -190,17 +202,6 @@ class Predictor:
             decision=self.saved.decision,
             thresholds=self.thresholds,
         )
-
-    def confidence(self, probs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Say how sure the decisions of the run's rule are, as `evaluation.rejecting.confidence` does.
-
-        Args:
-            probs: (N, K).
-
-        Returns:
-            (N,) from 0 to 1.
-        """
-        return self.decider.confidence(probs)
 
     def probs(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
         """Predict pixels; threads may call it at the same time.
@@ -229,16 +230,18 @@ class Predictor:
             return self.calibrations[number].probs(logits, multilabel=several)
         return probabilities(logits, multilabel=several)
 
-    # The first view is the image itself, by which it is compared with the training data.
-    def _tell(self, pixels: NDArray[Any], *, seen: Sequence[View], neighbours: int) -> Told:
+    def tell(self, pixels: NDArray[Any], *, caution: Caution, seen: Sequence[View] = ()) -> Told:
+        """Predict pixels, with all that is said of them; threads may call it at the same time.
+
+        Args:
+            pixels: (B, H, W, C) in the form of `image`.
+            caution: What is said beside.
+            seen: The views whose mean is taken. The first is the image itself, which the guard compares.
+
+        Returns:
+            What the models say.
+        """
         parts, features = self._each(pixels)
         each = np.mean([parts, *(self._each(view(pixels))[0] for view in seen[1:])], axis=0)
         probs = np.asarray(each.mean(axis=0))
-        if self.guard is None:
-            return Told(probs=probs, each=each)
-        near = self.guard.near(features, neighbours=neighbours)
-        columns: dict[str, NDArray[Any]] = {"distance": near.distance, "unlike": near.unlike}
-        for number, records in enumerate(near.records.T, start=1):
-            columns |= {f"neighbour_{number}": self.guard.ids[records]}
-            columns |= {f"neighbour_{number}_class": self.guard.labels[records]}
-        return Told(probs=probs, each=each, columns=columns)
+        return Told(probs=probs, each=each, columns=caution.columns(probs, features, self.decider))

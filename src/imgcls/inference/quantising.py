@@ -16,13 +16,14 @@ from imgcls.core.progress import progress
 from imgcls.evaluation.decisions import decisions
 from imgcls.evaluation.evaluate import evaluate
 from imgcls.evaluation.predictions import MEAN, Predictions
+from imgcls.evaluation.thresholds import Threshold
 from imgcls.inference.explaining import Subject
-from imgcls.inference.exported import Runner
+from imgcls.inference.exported import Answer, Runner
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["measured_cost", "quantise"]
+__all__ = ["Pair", "measured_cost", "quantise", "told_by_both"]
 
 #: On so many images the ranges of values are found.
 _CALIBRATION = 128
@@ -94,16 +95,67 @@ def _batches(subject: Subject) -> Iterator[NDArray[Any]]:
         yield np.stack([subject.pixels(position) for position in places[start : start + _BATCH]])
 
 
-def measured_cost(
-    before: Runner, after: Runner, trials: Sequence[Subject], folds: Sequence[int]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Compare the model before and after, each record predicted by models that did not train on it.
+@attrs.frozen(kw_only=True, eq=False)
+class Pair:
+    """What the model said before and after, of N records that it did not train on.
+
+    Attributes:
+        before: The predictions of the model.
+        after: Those of what quantisation made of it.
+        features: The embeddings after, (N, D); of records that the mean predicts those of the first model.
+    """
+
+    before: Predictions
+    after: Predictions
+    features: NDArray[np.float32]
+
+
+def told_by_both(before: Runner, after: Runner, trial: Subject, folds: Sequence[int]) -> Pair:
+    """Ask the model before and after, for each record the fold that did not train on it.
 
     Args:
         before: The model.
         after: What quantisation made of it.
-        trials: Records of splits.
+        trial: N records.
         folds: The folds whose models these are.
+
+    Returns:
+        What both say.
+    """
+    fold = trial.predictions.fold
+    asked = np.where(fold == MEAN, len(folds), np.searchsorted(folds, fold))
+    parts: list[list[NDArray[Any]]] = [[], [], []]
+    with progress(f"int8 on {trial.predictions.split} records", len(fold)) as advance:
+        for number, pixels in enumerate(_batches(trial)):
+            own = asked[number * _BATCH : number * _BATCH + len(pixels)]
+            first, second = before(pixels), after(pixels)
+            found = [_of_model(first, own), _of_model(second, own), _own(second.embeddings, own % len(folds))]
+            for part, values in zip(parts, found, strict=True):
+                part.append(values)
+            advance(len(pixels))
+    one, two, features = map(np.concatenate, parts)
+    return Pair(before=_told(trial.predictions, one), after=_told(trial.predictions, two), features=features)
+
+
+# The mean stands behind the models.
+def _of_model(answer: Answer, asked: NDArray[np.int64]) -> NDArray[Any]:
+    return _own(np.concatenate([answer.each, answer.probs[:, None]], axis=1), asked)
+
+
+def _own(values: NDArray[Any], asked: NDArray[np.int64]) -> NDArray[Any]:
+    found: NDArray[Any] = values[np.arange(len(values)), asked]
+    return found
+
+
+def measured_cost(
+    pairs: Sequence[Pair], trials: Sequence[Subject], thresholds: Sequence[Threshold]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Compare the model before and after, each record predicted by models that did not train on it.
+
+    Args:
+        pairs: What both say of each trial.
+        trials: Records of splits, with the thresholds before.
+        thresholds: Those after.
 
     Returns:
         A row a metric with its value and 95 % interval before and after; and the largest and mean difference of
@@ -112,12 +164,12 @@ def measured_cost(
     import pandas as pd
 
     tables, gaps, changed = [], [], []
-    for trial in trials:
-        one, other = _both(before, after, trial, folds)
-        tables.append(_compared(one, other, trial))
-        gaps.append(np.abs(one.probs - other.probs))
-        pair = [decisions(found, trial.thresholds, trial.saved.decision) for found in (one, other)]
-        changed.append((pair[0] != pair[1]).reshape(len(one), -1).any(axis=1))
+    for pair, trial in zip(pairs, trials, strict=True):
+        sides = ((pair.before, trial.thresholds), (pair.after, thresholds))
+        tables.append(_compared(sides, trial.saved.decision))
+        gaps.append(np.abs(pair.before.probs - pair.after.probs))
+        one, other = (decisions(found, cuts, trial.saved.decision) for found, cuts in sides)
+        changed.append((one != other).reshape(len(one), -1).any(axis=1))
     gap, flipped = np.concatenate(gaps), np.concatenate(changed)
     cost = {"max_difference": gap.max(), "mean_difference": gap.mean(), "changed_decisions": flipped.mean()}
     table = pd.concat(tables)
@@ -133,28 +185,13 @@ def _main(table: pd.DataFrame, decision: str) -> list[dict[Hashable, Any]]:
     return list(rows.drop(columns=["fold", "class"]).astype(object).where(rows.notna(), None).to_dict("records"))
 
 
-def _both(before: Runner, after: Runner, trial: Subject, folds: Sequence[int]) -> list[Predictions]:
-    fold = trial.predictions.fold
-    place = {number: at for at, number in enumerate(folds)}
-    parts: list[list[NDArray[Any]]] = [[], []]
-    with progress(f"int8 on {trial.predictions.split} records", len(fold)) as advance:
-        for number, pixels in enumerate(_batches(trial)):
-            rows = fold[number * _BATCH : number * _BATCH + len(pixels)].tolist()
-            for part, run in zip(parts, (before, after), strict=True):
-                mean, each = run(pixels)
-                part.append(np.stack([mean[i] if f == MEAN else each[i, place[f]] for i, f in enumerate(rows)]))
-            advance(len(pixels))
-    return [_told(trial.predictions, np.concatenate(part)) for part in parts]
-
-
 # The logits are those that give the probabilities back.
 def _told(predictions: Predictions, probs: NDArray[Any]) -> Predictions:
     logits = np.log(np.maximum(probs, np.finfo(np.float32).tiny))
     return attrs.evolve(predictions, probs=probs, logits=logits)
 
 
-def _compared(before: Predictions, after: Predictions, trial: Subject) -> pd.DataFrame:
-    thresholds = [one for one in trial.thresholds if one.rule == trial.saved.decision]
+def _compared(sides: Sequence[tuple[Predictions, Sequence[Threshold]]], rule: str) -> pd.DataFrame:
     columns = [*_KEYS, "value", "low", "high", "n"]
-    one, other = (evaluate(found, thresholds)[columns] for found in (before, after))
+    one, other = (evaluate(found, [cut for cut in cuts if cut.rule == rule])[columns] for found, cuts in sides)
     return one.merge(other.drop(columns="n"), on=_KEYS, suffixes=("_before", "_int8"))

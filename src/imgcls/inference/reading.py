@@ -20,7 +20,7 @@ from imgcls.inference.deciding import Decider, Floats
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ON_ERROR", "Paths", "Reading", "Told", "filled"]
+__all__ = ["ON_ERROR", "Paths", "Reading", "Told"]
 
 #: What may be done about a file that cannot be read.
 ON_ERROR = ("raise", "row")
@@ -43,6 +43,21 @@ class Told:
     probs: Floats
     each: Floats
     columns: Mapping[str, NDArray[Any]] = attrs.field(factory=dict)
+
+    def apart(self) -> list[Told]:
+        """Take the images apart.
+
+        Returns:
+            What is said of each image, B of them.
+        """
+        return [
+            Told(
+                probs=self.probs[at : at + 1],
+                each=self.each[:, at : at + 1],
+                columns={name: values[at : at + 1] for name, values in self.columns.items()},
+            )
+            for at in range(len(self.probs))
+        ]
 
 
 @final
@@ -140,17 +155,3 @@ class Reading:
             parts["error"] = [""] * len(pixels)
         for values in zip(*parts.values(), strict=True):
             yield dict(zip(parts, values, strict=True))
-
-
-def filled(values: Sequence[Any], read: NDArray[np.bool_]) -> list[Any]:
-    """Put the values of the files that could be read in their places.
-
-    Args:
-        values: (R,).
-        read: Which of N files could be read, (N,).
-
-    Returns:
-        (N,) with an empty text for the others.
-    """
-    found = iter(values)
-    return [next(found) if one else "" for one in read.tolist()]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+from torch import Tensor
 
 from imgcls.core import config, options
 from imgcls.core.dumping import dump_fields
@@ -91,6 +93,29 @@ class SavedModel:
                 f"{self.backbone.get('opaque')}; declare it in the entry points of its distribution"
             )
         found = load_checkpoint(fold_folder / "checkpoints" / "best")
+        # Normalisation by the training records differs from fold to fold, so each model says how its images are.
+        statistics = self.image.statistics or (found.facts["mean"], found.facts["std"])
+        try:
+            return self.built(found.weights, statistics, backbone=backbone)
+        except RuntimeError as error:
+            raise RunError(f"checkpoint of {str(fold_folder)!r} must fit its model; {error}") from None
+
+    def built(
+        self, weights: dict[str, Tensor], statistics: Sequence[Sequence[float]], *, backbone: Backbone | None = None
+    ) -> Classifier:
+        """Build a classifier with given weights.
+
+        Args:
+            weights: Of the whole classifier.
+            statistics: Mean and standard deviation of each channel, in units of 0 to 1.
+            backbone: The backbone itself, where it is at hand.
+
+        Returns:
+            The classifier in evaluation mode, on the CPU.
+
+        Raises:
+            RuntimeError: if the weights do not fit.
+        """
         model = (backbone or backbones.create(self.backbone)).build(
             self.num_outputs,
             in_channels=self.image.channels,
@@ -98,11 +123,7 @@ class SavedModel:
             head=self.head,
             initial=False,
         )
-        try:
-            model.load_state_dict(found.weights)
-        except RuntimeError as error:
-            raise RunError(f"checkpoint of {str(fold_folder)!r} must fit its model; {error}") from None
-        # Normalisation by the training records differs from fold to fold, so each model says how its images are.
-        mean, std = self.image.statistics or (found.facts["mean"], found.facts["std"])
+        model.load_state_dict(weights)
+        mean, std = statistics
         model.facts = attrs.evolve(model.facts, mean=tuple(mean), std=tuple(std))
         return model.eval()

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgcls.data.dataset import Dataset
-from imgcls.evaluation.predictions import Predictions, probabilities
+from imgcls.evaluation.of_records import predictions_of
+from imgcls.evaluation.predictions import Predictions
 from imgcls.inference.saved import SavedModel
 from imgcls.models.base import Classifier
 from imgcls.runtime.batches import Batches, forward
@@ -54,30 +55,5 @@ def score(
         readable = np.setdiff1d(positions, list(source.bad))
         batches = Batches.over(source, runtime, spec=own)
         logits = forward(runtime.place(model), batches, readable, batch_size=_BATCH).cpu().numpy()
-        found.append(_told(data, readable, logits, saved, split=split, fold=fold))
+        found.append(predictions_of(data, readable, logits, split=split, fold=fold))
     return found
-
-
-def _told(
-    data: Dataset,
-    positions: NDArray[np.int64],
-    logits: NDArray[np.float32],
-    saved: SavedModel,
-    *,
-    split: str,
-    fold: int,
-) -> Predictions:
-    part = data.frame.iloc[positions]
-    others = [name for name in part.columns if name not in {"id", "label", "group", "split"}]
-    return Predictions(
-        ids=data.ids[positions],
-        labels=data.labels[positions],
-        logits=logits,
-        probs=probabilities(logits, multilabel=saved.multilabel),
-        groups=None if data.groups is None else data.groups[positions],
-        fold=np.full(len(positions), fold),
-        split=split,
-        classes=saved.classes,
-        positive=saved.positive,
-        columns={name: part[name].to_numpy() for name in others},
-    )

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from imgcls.core.errors import RunError
-from imgcls.inference.exported import Description, Runner
+from imgcls.inference.exported import Answer, Description, Runner
 from imgcls.inference.graph import Graph
 from imgcls.inference.saved import SavedModel
-from imgcls.models.base import Classifier, backbones
+from imgcls.models.base import Classifier
 
 __all__ = ["program_runner", "weights_runner"]
 
@@ -45,16 +44,6 @@ def weights_runner(file: Path, about: Description) -> Runner:
     from safetensors.torch import load_file
 
     weights = load_file(file)
-    parts = [
-        {name.removeprefix(f"{number}."): value for name, value in weights.items() if name.startswith(f"{number}.")}
-        for number in range(len(about.folds))
-    ]
-    pairs = zip(parts, about.statistics, strict=True)
-    models = [_classifier(about, part, mean, std) for part, (mean, std) in pairs]
-    return _runner(Graph(models, about.image, about.calibrations, multilabel=about.multilabel))
-
-
-def _classifier(about: Description, weights: dict[str, Tensor], mean: Any, std: Any) -> Classifier:
     saved = SavedModel(
         **about.network,
         image=about.image,
@@ -63,25 +52,25 @@ def _classifier(about: Description, weights: dict[str, Tensor], mean: Any, std: 
         decision=about.decision,
         multilabel=about.multilabel,
     )
-    model = backbones.create(saved.backbone).build(
-        saved.num_outputs,
-        in_channels=saved.image.channels,
-        image_size=saved.image.size,
-        head=saved.head,
-        initial=False,
-    )
+    parts = [
+        {name.removeprefix(f"{number}."): value for name, value in weights.items() if name.startswith(f"{number}.")}
+        for number in range(len(about.folds))
+    ]
+    models = [_classifier(saved, *pair) for pair in zip(parts, about.statistics, strict=True)]
+    return _runner(Graph(models, about.image, about.calibrations, multilabel=about.multilabel))
+
+
+def _classifier(saved: SavedModel, weights: dict[str, Tensor], statistics: Any) -> Classifier:
     try:
-        model.load_state_dict(weights)
+        return saved.built(weights, statistics)
     except RuntimeError as error:
         raise RunError(f"the weights of the export must fit its backbone, as it is installed here; {error}") from None
-    model.facts = attrs.evolve(model.facts, mean=tuple(mean), std=tuple(std))
-    return model.eval()
 
 
-def _runner(module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Runner:
-    def run(pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _runner(module: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]) -> Runner:
+    def run(pixels: NDArray[Any]) -> Answer:
         with torch.no_grad():
-            probs, each = module(torch.from_numpy(pixels))
-        return probs.numpy(), each.numpy()
+            probs, each, embeddings = module(torch.from_numpy(pixels))
+        return Answer(probs=probs.numpy(), each=each.numpy(), embeddings=embeddings.numpy())
 
     return run

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import numpy as np
 
 from imgcls.core import options
-from imgcls.evaluation.arrays import Floats, Ints, Texts, ratio
+from imgcls.evaluation.arrays import Bools, Floats, Ints, Texts, ratio
 from imgcls.evaluation.by_record import record_intervals
 from imgcls.evaluation.intervals import Statistic, interval
 from imgcls.evaluation.predictions import Predictions
@@ -242,28 +244,14 @@ def sweep(
     index = _index(predictions, class_name)
     scores, positive = predictions.probs[:, index], predictions.has(index)
     cuts = np.unique(np.quantile(scores, np.linspace(0, 1, _CUTS))) if thresholds is None else thresholds
-    order = np.argsort(-scores, kind="stable")
-    reached = np.searchsorted(-scores[order], -cuts, side="right")
-
-    def counts(weights: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        ranked = np.take(weights, order, axis=1)
-        called, true = (np.cumsum(part, axis=1) for part in (ranked, ranked * positive[order]))
-        whole = true[:, -1:], called[:, -1:] - true[:, -1:]
-        called, true = (np.insert(part, 0, 0, axis=1)[:, reached] for part in (called, true))
-        return true, called - true, *whole
-
-    def measures(weights: Floats) -> Floats:
-        return np.concatenate(list(_measures(*counts(weights)).values()), axis=1)
-
-    hits, alarms, *_ = counts(np.ones((1, len(scores))))
-    values = _measures(hits, alarms, np.array([[positive.sum()]]), np.array([[(~positive).sum()]]))
-    called = scores[:, None] >= cuts
-    of_class, others = (np.broadcast_to(part[:, None], called.shape) for part in (positive, ~positive))
+    counts = _counting(scores, positive, cuts)
+    hits, alarms, *whole = counts(np.ones((1, len(scores))))
+    values = _measures(hits, alarms, *whole)
     low, high = interval(
-        measures,
+        lambda weights: np.concatenate(list(_measures(*counts(weights)).values()), axis=1),
         num_records=len(scores),
         groups=drawn_together(predictions),
-        counted=np.concatenate([of_class, others, called, np.zeros_like(called)], axis=1),
+        counted=_counted(scores, positive, cuts),
         resamples=resamples,
         seed=seed,
     )
@@ -279,6 +267,31 @@ def sweep(
         low=ends[0],
         high=ends[1],
     )
+
+
+#: From weights of N records to hits and alarms at M thresholds (R, M), and the records of the class and others (R, 1).
+Counting = Callable[[Floats], tuple[Floats, Floats, Floats, Floats]]
+
+
+def _counting(scores: Floats, positive: Bools, cuts: Floats) -> Counting:
+    order = np.argsort(-scores, kind="stable")
+    reached = np.searchsorted(-scores[order], -cuts, side="right")
+
+    def counts(weights: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        ranked = np.take(weights, order, axis=1)
+        called, true = (np.cumsum(part, axis=1) for part in (ranked, ranked * positive[order]))
+        whole = true[:, -1:], called[:, -1:] - true[:, -1:]
+        called, true = (np.insert(part, 0, 0, axis=1)[:, reached] for part in (called, true))
+        return true, called - true, *whole
+
+    return counts
+
+
+# Which records each measure is a share of, in their order; F1 is none.
+def _counted(scores: Floats, positive: Bools, cuts: Floats) -> Bools:
+    called = scores[:, None] >= cuts
+    of_class, others = (np.broadcast_to(part[:, None], called.shape) for part in (positive, ~positive))
+    return np.concatenate([of_class, others, called, np.zeros_like(called)], axis=1)
 
 
 def _measures(hits: Floats, alarms: Floats, positives: Floats, negatives: Floats) -> dict[str, Floats]:

@@ -61,7 +61,7 @@
   show();
 })();
 
-// What is folded away is printed too.
+// What is folded away is printed too, but for a table of many pages that stands in a file as well.
 window.addEventListener("beforeprint", function () {
-  document.querySelectorAll("details").forEach(function (item) { item.open = true; });
+  document.querySelectorAll("details:not(.unprinted)").forEach(function (item) { item.open = true; });
 });

@@ -21,7 +21,7 @@ from imgcls.report.material import Material
 from imgcls.report.mistakes import Images, confused, doubtful_labels, worst_errors
 from imgcls.report.pictures import Picture
 from imgcls.report.records import data_card
-from imgcls.report.searches import search_of
+from imgcls.report.searches import SearchSummary, search_of
 from imgcls.report.summaries import forest
 from imgcls.report.tables import baseline_rows, glance, label_rows, rows_of_all, rows_of_classes, rows_of_folds
 from imgcls.report.words import Caution, cautions, decided_by, deciding, verdict
@@ -109,7 +109,6 @@ def _numbers(page: _Page, material: Material) -> dict[str, Any]:
         "decided": decided_by(material),
         "baselines": page.part("baselines", lambda: baseline_rows(material)) or [],
         "confused": page.part("confused classes", lambda: confused(material)) or [],
-        "search": search_of(material.folder),
     }
 
 
@@ -118,12 +117,15 @@ def _pictured(
     page: _Page, material: Material, images: Images, explained: Explained, checked: pd.DataFrame | None
 ) -> dict[str, Any]:
     errors = page.part("errors", lambda: worst_errors(material, images, explained)) or []
+    search = search_of(material.folder)
     mapped = {picture.source for kind in errors for picture in kind.mapped}
     return {
         "errors": errors,
         "doubts": page.part("labels", lambda: doubtful_labels(material, images)) or (0, []),
         "card": page.part("data", lambda: data_card(material, images, checked)),
         "explained": explained,
+        "search": search,
+        "plots": _plots(search, images) if search is not None else [],
         "panels": [picture for picture in _panels(explained, images) if picture.source not in mapped],
     }
 
@@ -147,6 +149,11 @@ def _forests(material: Material) -> list[Drawing]:
         wanted += [(name, material.decision) for name in ("sensitivity", "specificity")]
     found = [forest(table, metric, threshold=rule) for metric, rule in wanted]
     return [draw_forest(one) for one in found if len(one.names) > 1]
+
+
+def _plots(search: SearchSummary, images: Images) -> list[Picture]:
+    found = [images.album.file(file, text) for text, file in search.plots.items()]
+    return [picture for picture in found if picture is not None]
 
 
 def _panels(explained: Explained, images: Images) -> list[Picture]:

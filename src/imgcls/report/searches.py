@@ -16,6 +16,14 @@ __all__ = ["SearchSummary", "search_of"]
 #: Trials that are shown, and how far above a run its search is looked for.
 _TRIALS, _LEVELS = 10, 3
 
+#: The pictures that a search draws, and what they show.
+_PLOTS = {
+    "history": "The value of each trial, in the order in which they ran, and the best so far",
+    "importance": "How much of the differences between trials each parameter explains",
+    "parallel": "The parameters of each trial, coloured by its value",
+    "slices": "The value of each trial, over each parameter",
+}
+
 
 @attrs.frozen(kw_only=True)
 class SearchSummary:
@@ -26,12 +34,14 @@ class SearchSummary:
         facts: What its `search.json` says: monitor, direction, best, optimism, importance, states.
         columns: The heads of the table of its best trials.
         rows: Their cells.
+        plots: The pictures that the search drew, by what they show.
     """
 
     folder: Path
     facts: dict[str, Any]
     columns: list[str]
     rows: list[list[str]]
+    plots: dict[str, Path]
 
 
 def search_of(folder: Path) -> SearchSummary | None:
@@ -62,7 +72,14 @@ def _read(place: Path) -> SearchSummary:
     table = table.drop(columns=["reason", "std", "folds", "epochs", "seconds"], errors="ignore")
     table = table.sort_values(value, ascending=facts["direction"] == "minimize", na_position="last").head(_TRIALS)
     rows = [[_text(cell) for cell in row] for row in table.itertuples(index=False)]
-    return SearchSummary(folder=place, facts=facts, columns=[str(name) for name in table.columns], rows=rows)
+    plots = {text: place / "plots" / f"{name}.png" for name, text in _PLOTS.items()}
+    return SearchSummary(
+        folder=place,
+        facts=facts,
+        columns=[str(name) for name in table.columns],
+        rows=rows,
+        plots={text: file for text, file in plots.items() if file.is_file()},
+    )
 
 
 def _text(cell: Any) -> str:

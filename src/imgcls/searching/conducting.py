@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import attrs
 import numpy as np
@@ -29,6 +29,9 @@ _AGAIN = frozenset({"killed", "out_of_memory"})
 
 #: What libraries say when there is no memory.
 _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+#: What training says when a step had too little even for pairs of records, which no other division would change.
+_HOPELESS = "must fit into the memory"
 
 
 def folder_of(out: Path, trial: Trial) -> Path:
@@ -56,9 +59,11 @@ class Conductor:
         objectives: What counts beside the metric.
         limits: What a model may cost at most.
         prune: Stops trials after a fold, or None.
-        retries: How often a trial is tried again that was killed or ran out of memory.
+        retries: How often a trial is tried again that was killed or ran out of memory; the latter with each batch in
+            twice as many parts.
         out: The folder of the search.
         run: What a trial is: a function as `run_trial`.
+        own: The values that the Trainer itself has, by path, which trial 0 is noted with.
     """
 
     study: Study
@@ -70,9 +75,11 @@ class Conductor:
     retries: int
     out: Path
     run: Callable[..., Reached] = run_trial
+    own: dict[str, Any] = attrs.field(factory=dict)
     _running: dict[str, Trial] = attrs.field(init=False, factory=dict)
     _again: list[Trial] = attrs.field(init=False, factory=list)
     _attempts: dict[tuple[int, int | None], int] = attrs.field(init=False, factory=dict)
+    _parts: dict[int, int] = attrs.field(init=False, factory=dict)
     _values: dict[int, dict[int, float]] = attrs.field(init=False, factory=dict)
 
     def conduct(self, executor: Executor) -> bool:
@@ -108,10 +115,11 @@ class Conductor:
         marks = [f"to_{trial.budget}"] * (trial.budget is not None) + [f"again_{self._attempts[key]}"] * (
             self._attempts[key] > 1
         )
+        parts = {"parts": self._parts[trial.number]} if trial.number in self._parts else {}
         task = Task(
             name="-".join([folder.name, *marks]),
             function=self.run,
-            arguments={"params": trial.params, "budget": trial.budget, "folder": folder},
+            arguments={"params": trial.params, "budget": trial.budget, "folder": folder, **parts},
         )
         self._running[task.name] = trial
         return task
@@ -150,13 +158,22 @@ class Conductor:
             return  # it goes on in the next run
         outcome = self._outcome(result) if result.state == "done" else _failed(result)
         attempts = self._attempts[trial.number, trial.budget]
-        if outcome.state in _AGAIN and attempts <= self.retries:
-            say(f"Trial {trial.number}: {outcome.state}, once more")
-            self._again.append(trial)
+        if outcome.state in _AGAIN and attempts <= self.retries and _HOPELESS not in outcome.reason:
+            self._try_again(trial, outcome)
             return
-        outcome = attrs.evolve(outcome, facts={**outcome.facts, "attempts": attempts})
+        own = {"own": self.own} if trial.number == 0 and self.own else {}
+        outcome = attrs.evolve(outcome, facts={**outcome.facts, "attempts": attempts, **own})
         self.study.tell(trial, outcome)
         say(f"Trial {trial.number}: {outcome.state} {_shown(outcome)} {dict(trial.params)}")
+
+    # What killed a process may be gone; where memory was short, it would be short again.
+    def _try_again(self, trial: Trial, outcome: Outcome) -> None:
+        how = ""
+        if outcome.state == "out_of_memory":
+            self._parts[trial.number] = 2 * self._parts.get(trial.number, 1)
+            how = f" with each batch in {self._parts[trial.number]} times as many parts"
+        say(f"Trial {trial.number}: {outcome.state}, once more{how}")
+        self._again.append(trial)
 
     def _outcome(self, result: Result) -> Outcome:
         reached: Reached = result.value
@@ -189,7 +206,9 @@ def _state(result: Result) -> str:
     if result.state != "failed":
         return "killed"
     text = result.reason.lower()
-    if isinstance(result.error, MemoryError | torch.OutOfMemoryError) or any(word in text for word in _MEMORY):
+    if isinstance(result.error, MemoryError | torch.OutOfMemoryError) or any(
+        word in text for word in (*_MEMORY, _HOPELESS)
+    ):
         return "out_of_memory"
     return "non_finite" if isinstance(result.error, TrainingError) else "failed"
 

@@ -176,9 +176,22 @@ def _height(one: Parameter, value: Any) -> float:
 
 def _ticks(one: Parameter) -> list[tuple[float, str]]:
     if isinstance(one, Choice):
-        return [(_height(one, value), _short(value)) for value in one.values]
+        return [(_height(one, value), text) for value, text in zip(one.values, _texts(one.values), strict=True)]
     ends = [getattr(one, "low"), getattr(one, "high")]  # noqa: B009
     return [(_height(one, value), f"{value:g}") for value in ends]
+
+
+# Specs of one name are told apart by the options in which they differ.
+def _texts(values: Sequence[Any]) -> list[str]:
+    specs = [value for value in values if isinstance(value, Mapping)]
+    names = [value.get("name") for value in specs]
+    keys = dict.fromkeys(key for value in specs for key in value if len({canonical(one.get(key)) for one in specs}) > 1)
+    if len({canonical(name) for name in names}) == len(names):
+        return list(map(_short, values))
+    return [
+        _short(", ".join(f"{key} {value.get(key)}" for key in keys)) if value in specs else _short(value)
+        for value in values
+    ]
 
 
 def _short(value: Any) -> str:
@@ -209,7 +222,7 @@ def _slice(axes: Axes, entries: Sequence[Entry], path: str, one: Parameter) -> N
     some = [entry for entry in entries if path in entry.trial.params]
     axes.set_title(path, fontsize=9)
     if isinstance(one, Choice):
-        texts = [_short(value) for value in one.values]
+        texts = _texts(one.values)
         places = [_place(one, entry.trial.params[path]) for entry in some]
         axes.scatter(places, list(map(_value, some)), alpha=0.7, s=18)
         axes.set_xticks(range(len(texts)), texts, rotation=20, ha="right", fontsize=7)

@@ -34,13 +34,16 @@ def rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         entries: The trials.
 
     Returns:
-        Rows by number, with `std` of the value over folds, `folds`, `epochs` and `seconds` before `reason`.
+        Rows by number, of trial 0 with what the Trainer has outside of the space, with `std` of the value over folds,
+        `folds`, `epochs` and `seconds` before `reason`.
     """
     found = []
     for row, entry in zip(table(entries), sorted(entries, key=lambda one: one.trial.number), strict=True):
         facts = entry.outcome.facts if entry.outcome else {}
         values = _numbers(facts.get("values", []))
         reason = row.pop("reason")
+        own = facts.get("own", {})
+        row |= {path: value for path, value in own.items() if path in row and row[path] is None}
         more = {
             "std": _std(values),
             "folds": len(values),
@@ -70,7 +73,8 @@ def summary(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         metrics = facts.get("metrics", [])
         names = dict.fromkeys(name for fold in metrics for name in fold)
         row: dict[str, Any] = {"number": entry.trial.number, "state": entry.outcome.state}
-        row |= {path: entry.trial.params.get(path) for path in paths}
+        params = {**facts.get("own", {}), **entry.trial.params}
+        row |= {path: params.get(path) for path in paths}
         for name in names:
             values = _numbers([fold.get(name) for fold in metrics])
             row |= {f"{name}_mean": float(np.mean(values)) if values else None, f"{name}_std": _std(values)}

@@ -96,7 +96,9 @@ class _Stopped(Exception):  # noqa: N818 (it is no error)
     """Unwinds a training between two epochs."""
 
 
-def run_trial(shared: Shared, tell: Tell, *, params: dict[str, Any], budget: int | None, folder: Path) -> Reached:
+def run_trial(
+    shared: Shared, tell: Tell, *, params: dict[str, Any], budget: int | None, folder: Path, parts: int = 1
+) -> Reached:
     """Train a variant of the Trainer.
 
     What was trained before in the folder stays as it is: training goes on from its last checkpoint. The run is left
@@ -108,6 +110,7 @@ def run_trial(shared: Shared, tell: Tell, *, params: dict[str, Any], budget: int
         params: What is varied.
         budget: The epochs of each fold; None for all.
         folder: The run's folder.
+        parts: In how many times more parts each batch goes through the network, where memory was short before.
 
     Returns:
         How far it came.
@@ -117,7 +120,8 @@ def run_trial(shared: Shared, tell: Tell, *, params: dict[str, Any], budget: int
     trainer = variant(shared.trainer, {**params, "out": str(folder)})
     trainer = attrs.evolve(trainer, callbacks=(*trainer.callbacks, watch))
     with unflushed(), kept_models(), folds_of_run(trainer) as (folds, recipe):
-        stopped = _train(folds, recipe, folder, watch)
+        more = min(recipe.parts * parts, max(recipe.batch_size // 2, 1))  # batch norm cannot train on single records
+        stopped = _train(folds, attrs.evolve(recipe, parts=max(more, recipe.parts)), folder, watch)
         found = measured(shared.extras, recipe.build(trainer.seed), trainer.image, pick_device(trainer.device))
     trained = [folder / f"fold_{number}" for number in range(len(folds))]
     trained = [place for place in trained if (place / "history.csv").exists()]

@@ -15,7 +15,7 @@ from imgcls.search.plain import canonical
 from imgcls.search.space import Space
 from imgcls.trainer import Trainer
 
-__all__ = ["check_paths", "own_point", "total_epochs", "variant"]
+__all__ = ["check_paths", "own_point", "own_values", "total_epochs", "variant"]
 
 #: Options that say what trials are measured on or by; a space that varied them would compare apples and pears.
 _FIXED = frozenset(
@@ -88,6 +88,28 @@ def own_point(trainer: Trainer, space: Space) -> dict[str, Any]:
         if same:
             found[path] = same[0]
     return found
+
+
+def own_values(trainer: Trainer, space: Space) -> dict[str, Any]:
+    """Say what a Trainer has where a space varies it, be it a point of the space or not.
+
+    Args:
+        trainer: The Trainer.
+        space: The space.
+
+    Returns:
+        Plain values by path, of the parameters that are active; a plugin without options of its own is its name.
+    """
+    found: dict[str, Any] = {}
+    for path in space:
+        if space.active(path, found):
+            found[path] = _short(trainer, path, _value(trainer, path))
+    return found
+
+
+def _short(trainer: Trainer, path: str, value: Any) -> Any:
+    words = [value.get("model"), value.get("name")] if isinstance(value, Mapping) else []
+    return next((word for word in words if isinstance(word, str) and _is_own(trainer, path, word)), value)
 
 
 def _is_own(trainer: Trainer, path: str, value: Any) -> bool:

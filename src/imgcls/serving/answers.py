@@ -13,6 +13,12 @@ class Result(BaseModel):
     file: str = Field(description="The name that came with the upload.")
     probs: dict[str, float] = Field(description="The probability of each class.")
     decision: str = Field(description="The decided class; of several labels those decided, with | between.")
+    distance: float | None = Field(default=None, description="To the training data; 1 is the limit. Null: no guard.")
+    unlike: bool | None = Field(default=None, description="Whether the image is unlike the training data.")
+    set: str | None = Field(default=None, description="The classes that it may be, with | between. Null: no sets.")
+    rejected: bool | None = Field(
+        default=None, description="Whether the model abstains. Null: it never does, or another threshold was asked for."
+    )
     map: str | None = Field(default=None, description="A PNG as data: URL, the image under its relevance map.")
 
 
@@ -39,6 +45,9 @@ class About(BaseModel):
     )
     size: list[int] = Field(description="Height and width that images are brought to.")
     channels: int
+    guard: bool = Field(description="Whether images unlike the training data are told.")
+    sets_miss: float | None = Field(description="How often the true class is missing from a set; null without sets.")
+    abstains: bool = Field(description="Whether the model may abstain.")
     maps: bool = Field(description="Whether relevance maps can be asked for.")
     max_images: int
     max_megabytes: float

@@ -17,6 +17,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import imgcls
 from imgcls.core.errors import ImgclsError
+from imgcls.inference.reading import Told
 from imgcls.serving.answers import About, Answer, Health, Problem
 from imgcls.serving.batching import Batcher, BusyError
 from imgcls.serving.counters import Counters
@@ -65,7 +66,9 @@ def create_app(served: Served, limits: Limits | None = None, *, hosts: tuple[str
         The application; it ends its thread when it is shut down.
     """
     limits, counters = limits or Limits(), Counters()
-    batcher = Batcher(served.probs, batch=limits.batch, waiting=limits.waiting, told=counters.predicted)
+    batcher = Batcher(
+        lambda pixels: served.tell(pixels).apart(), batch=limits.batch, waiting=limits.waiting, told=counters.predicted
+    )
     desk = Desk(served=served, limits=limits, batcher=batcher)
 
     @asynccontextmanager
@@ -122,7 +125,7 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(AnyHTTPException, problem)
 
 
-def _add_pages(app: FastAPI, served: Served, limits: Limits, batcher: Batcher, counters: Counters) -> None:
+def _add_pages(app: FastAPI, served: Served, limits: Limits, batcher: Batcher[Told], counters: Counters) -> None:
     page = resources.files("imgcls.serving").joinpath("page.html").read_text(encoding="utf-8")
     headers = {
         "Content-Security-Policy": _POLICY,
@@ -170,6 +173,9 @@ def _about(served: Served, limits: Limits) -> About:
         thresholds=cuts,
         size=list(served.image.size),
         channels=served.image.channels,
+        guard=served.caution.guard is not None,
+        sets_miss=None if served.caution.sets is None else served.caution.sets.alpha,
+        abstains=served.caution.reject is not None,
         maps=served.draw is not None,
         max_images=limits.images,
         max_megabytes=limits.megabytes,

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any, final
+from typing import Any, Generic, TypeVar, final
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from imgcls.core.errors import ImgclsError
-from imgcls.inference.deciding import Probs
 
 __all__ = ["Batcher", "BusyError"]
 
-Floats = NDArray[np.float64]
+T = TypeVar("T")
+
+Model = Callable[[NDArray[Any]], Iterable[T]]
 
 
 class BusyError(ImgclsError):
@@ -25,28 +26,30 @@ class BusyError(ImgclsError):
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class _Waiting:
+class _Waiting(Generic[T]):
     pixels: NDArray[Any]
-    answer: Future[Floats]
+    answer: Future[T]
 
 
 @final
-class Batcher:
+class Batcher(Generic[T]):
     """A thread that predicts, each time all images that wait, up to a limit.
 
     While the model computes, the images of the next batch gather; nobody waits for a batch to fill.
 
     Args:
-        probs: The model.
+        model: From pixels (B, H, W, C) to what it says of each image.
         batch: Images at a time, at most.
         waiting: How many may wait.
         told: Is called with the size of each batch.
     """
 
-    def __init__(self, probs: Probs, *, batch: int, waiting: int, told: Callable[[int], None] = lambda _: None) -> None:
-        self._probs, self._batch, self._told = probs, batch, told
+    def __init__(
+        self, model: Model[T], *, batch: int, waiting: int, told: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self._model, self._batch, self._told = model, batch, told
         self._room = threading.BoundedSemaphore(waiting)
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Waiting[T] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="imgcls-batcher", daemon=True)
         self._thread.start()
 
@@ -60,21 +63,21 @@ class Batcher:
         """How many images wait."""
         return self._queue.qsize()
 
-    def submit(self, pixels: NDArray[Any]) -> Future[Floats]:
+    def submit(self, pixels: NDArray[Any]) -> Future[T]:
         """Ask for a prediction.
 
         Args:
             pixels: One image (H, W, C) in the form that the model takes.
 
         Returns:
-            Its probabilities (K,), later.
+            What the model says of it, later.
 
         Raises:
             BusyError: if too many wait already.
         """
         if not self._room.acquire(blocking=False):
             raise BusyError("the server must have room for the image, got too many waiting; try again")
-        answer: Future[Floats] = Future()
+        answer: Future[T] = Future()
         answer.add_done_callback(lambda _: self._room.release())
         self._queue.put(_Waiting(pixels=pixels, answer=answer))
         return answer
@@ -88,12 +91,12 @@ class Batcher:
         while (first := self._queue.get()) is not None:
             taken, end = self._gathered(first)
             self._told(len(taken))
-            _answer(taken, self._probs)
+            _answer(taken, self._model)
             if end:
                 return
 
     # What waits now, and whether the end came among it.
-    def _gathered(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
+    def _gathered(self, first: _Waiting[T]) -> tuple[list[_Waiting[T]], bool]:
         taken = [first]
         while len(taken) < self._batch:
             try:
@@ -107,15 +110,15 @@ class Batcher:
 
 
 # A request that was given up has cancelled its answer; one that fails takes none of the others with it.
-def _answer(taken: Sequence[_Waiting], probs: Probs) -> None:
+def _answer(taken: Sequence[_Waiting[T]], model: Model[T]) -> None:
     asked = [one for one in taken if one.answer.set_running_or_notify_cancel()]
     if not asked:
         return
     try:
-        found = probs(np.stack([one.pixels for one in asked]))
+        found = model(np.stack([one.pixels for one in asked]))
     except Exception as error:  # the thread must live on
         for one in asked:
             one.answer.set_exception(error)
         return
-    for one, row in zip(asked, found, strict=True):
-        one.answer.set_result(row)
+    for one, said in zip(asked, found, strict=True):
+        one.answer.set_result(said)

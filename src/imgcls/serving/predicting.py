@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from imgcls.core.errors import ConfigError, DecodeError, UnsupportedModelError
 from imgcls.data import images
 from imgcls.evaluation.thresholds import parse_rule
+from imgcls.inference.reading import Told
 from imgcls.serving.answers import Answer, Result
 from imgcls.serving.batching import Batcher
 from imgcls.serving.limits import Limits
@@ -48,7 +49,7 @@ class Desk:
 
     served: Served
     limits: Limits
-    batcher: Batcher
+    batcher: Batcher[Told]
     threads: ThreadPoolExecutor = attrs.field(factory=_threads)
 
     async def answer(self, order: Order) -> Answer:
@@ -69,15 +70,20 @@ class Desk:
             raise Refused("'map' must be left out for an export, which gives no maps, got true; serve the run")
         pixels = await asyncio.gather(*(self._in_thread(self._read, file) for file in order.files))
         asked = [asyncio.wrap_future(self.batcher.submit(image)) for image in pixels]
-        probs = np.stack(await asyncio.gather(*asked))
+        told = await asyncio.gather(*asked)
+        probs = np.concatenate([one.probs for one in told])
         decided = decider.decide(probs, cuts)
         maps = await self._maps(pixels, probs, decided) if order.maps else [None] * len(pixels)
         named = [dict(zip(decider.classes, row, strict=True)) for row in probs.tolist()]
-        parts = zip(order.files, named, decided, maps, strict=True)
+        beside = [_beside(one, other=order.threshold is not None) for one in told]
+        parts = zip(order.files, named, decided, maps, beside, strict=True)
         return Answer(
             model=self.served.name,
             threshold=decider.decision if order.threshold is None else parse_rule(order.threshold).name,
-            results=[Result(file=file.name, probs=by, decision=one, map=drawn) for file, by, one, drawn in parts],
+            results=[
+                Result(file=file.name, probs=by, decision=one, map=drawn, **more)
+                for file, by, one, drawn, more in parts
+            ],
         )
 
     def close(self) -> None:
@@ -127,3 +133,9 @@ class Desk:
         except UnsupportedModelError as error:
             raise Refused(str(error)) from None
         return [f"data:image/png;base64,{base64.b64encode(one).decode()}" for one in drawn]
+
+
+# When the model abstains goes with its own threshold.
+def _beside(told: Told, *, other: bool) -> dict[str, Any]:
+    found = {name: values.tolist()[0] for name, values in told.columns.items()}
+    return {name: value for name, value in found.items() if not (other and name == "rejected")}

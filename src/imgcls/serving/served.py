@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 from numpy.typing import NDArray
 
-from imgcls.core.errors import RunError
+from imgcls.core.errors import ConfigError, RunError
 from imgcls.data.spec import ImageSpec
-from imgcls.inference.deciding import Decider, Probs
+from imgcls.inference.caution import Caution, Promises
+from imgcls.inference.deciding import Decider
 from imgcls.inference.exported import load_exported
+from imgcls.inference.reading import Told
 from imgcls.inference.sealing import SUMS
 
 __all__ = ["Draw", "Served", "open_served"]
 
 #: From pixels (H, W, C) and a class to a PNG file.
 Draw = Callable[[NDArray[Any], int], bytes]
+
+_NONE = Promises()
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -30,7 +35,8 @@ class Served:
         kind: `run`, or the format of an export.
         image: The form of the images that the model takes.
         decider: What decides.
-        probs: The model.
+        tell: The model: from pixels (B, H, W, C) to what it says.
+        caution: What it says beside a decision.
         draw: Draws a relevance map over an image; None where the model has none.
     """
 
@@ -38,39 +44,57 @@ class Served:
     kind: str
     image: ImageSpec
     decider: Decider
-    probs: Probs
+    tell: Callable[[NDArray[Any]], Told]
+    caution: Caution = attrs.field(factory=Caution)
     draw: Draw | None = None
 
 
-def open_served(path: str | Path, *, explainer: str = "grad-cam") -> Served:
+def open_served(path: str | Path, *, explainer: str = "grad-cam", promises: Promises = _NONE) -> Served:
     """Open a run or an export.
 
     Args:
         path: Its folder.
         explainer: What draws maps of a run.
+        promises: Prediction sets and abstention of a run; an export has its own.
 
     Returns:
         What is served.
 
     Raises:
         RunError: if it is neither.
+        ConfigError: if there are promises for an export.
     """
     folder = Path(path)
     if (folder / SUMS).exists():
-        model = load_exported(folder)
-        name = str(model.about.origin.get("name", folder.resolve().name))
-        return Served(name=name, kind=model.about.format, image=model.image, decider=model.decider, probs=model.probs)
+        if promises != _NONE:
+            raise ConfigError("'sets' and 'reject' must be given to 'export', got them for what was exported")
+        return _exported(folder)
     if not (folder / "run.json").exists():
         raise RunError(f"'path' must name the folder of a finished run or of an export, got neither at {str(path)!r}")
     from imgcls.run import load_run  # needs torch, which an export does not
     from imgcls.serving.drawing import drawer
 
     run = load_run(folder)
+    predictor, fitted = run.predictor, promises.fit(run.validated_once, run.thresholds, run.model.decision)
+    caution = attrs.evolve(fitted, guard=predictor.guard)
     return Served(
         name=folder.resolve().name,
         kind="run",
-        image=run.predictor.image,
-        decider=run.predictor.decider,
-        probs=run.predictor.probs,
-        draw=drawer(run.predictor, explainer),
+        image=predictor.image,
+        decider=predictor.decider,
+        tell=partial(predictor.tell, caution=caution),
+        caution=caution,
+        draw=drawer(predictor, explainer),
+    )
+
+
+def _exported(folder: Path) -> Served:
+    model = load_exported(folder)
+    return Served(
+        name=str(model.about.origin.get("name", folder.resolve().name)),
+        kind=model.about.format,
+        image=model.image,
+        decider=model.decider,
+        tell=partial(model.tell, caution=model.caution),
+        caution=model.caution,
     )

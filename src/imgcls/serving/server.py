@@ -7,6 +7,7 @@ from pathlib import Path
 from imgcls.core.errors import missing_extra
 from imgcls.core.options import rejected
 from imgcls.core.progress import say, warn
+from imgcls.inference.caution import Promises
 from imgcls.serving.limits import Limits
 from imgcls.serving.served import open_served
 
@@ -26,6 +27,7 @@ def serve(
     port: int = 8000,
     limits: Limits | None = None,
     explainer: str = "grad-cam",
+    promises: Promises | None = None,
 ) -> None:
     """Serve a run or an export until it is interrupted.
 
@@ -35,10 +37,11 @@ def serve(
         port: The port.
         limits: How much it takes at a time.
         explainer: What draws the maps of a run.
+        promises: Prediction sets and abstention of a run; an export has its own.
 
     Raises:
         MissingExtraError: if the packages of the extra `serve` are not installed.
-        ConfigError: if the port is none.
+        ConfigError: if the port is none, or there are promises for an export.
     """
     try:
         import uvicorn
@@ -51,6 +54,7 @@ def serve(
     local = host in LOCAL
     if not local:
         warn(f"{host} is open to the network: everybody who reaches it may send images and read what the model says")
-    app = create_app(open_served(path, explainer=explainer), limits, hosts=(*LOCAL, "[::1]") if local else ("*",))
+    served = open_served(path, explainer=explainer, promises=promises or Promises())
+    app = create_app(served, limits, hosts=(*LOCAL, "[::1]") if local else ("*",))
     say(f"Serving {path} at http://{f'[{host}]' if ':' in host else host}:{port}/ (stop with Ctrl+C)")
     uvicorn.run(app, host=host, port=port, log_level="warning", limit_concurrency=_AT_A_TIME, timeout_keep_alive=15)

@@ -13,6 +13,7 @@ def test_my_backbone_conforms():
 
 from imgcls.testing.backbones import check_backbone
 from imgcls.testing.explainers import check_explainer
+from imgcls.testing.planted import planted_patches
 from imgcls.testing.samplers import check_sampler
 from imgcls.testing.search import check_search_backend
 from imgcls.testing.sets import blobs, write_image_folder
@@ -27,5 +28,6 @@ __all__ = [
     "check_search_backend",
     "check_splitter",
     "check_tracker",
+    "planted_patches",
     "write_image_folder",
 ]

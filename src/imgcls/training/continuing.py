@@ -34,7 +34,9 @@ _FREE = frozenset(
 )
 
 #: What a process leaves that was killed before its training began.
-_BEGINNINGS = frozenset({"environment.json", "manifest.csv", "splits.json", "model.json", "skipped.csv", "logs"})
+_BEGINNINGS = frozenset(
+    {"environment.json", "manifest.csv", "splits.json", "model.json", "skipped.csv", "logs", "fit.json"}
+)
 
 #: Addresses in memory, which differ from process to process.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

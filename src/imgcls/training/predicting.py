@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
@@ -14,7 +13,8 @@ from torch import Tensor
 from imgcls.core.progress import warn
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Fold
-from imgcls.evaluation.predictions import Predictions, probabilities
+from imgcls.evaluation.of_records import predictions_of
+from imgcls.evaluation.predictions import Predictions
 from imgcls.models.base import Classifier
 from imgcls.runtime.batches import Batches, forward
 from imgcls.runtime.features import features_of
@@ -73,18 +73,7 @@ def _predict(
     number: int,
 ) -> Predictions:
     logits = _logits(model, attrs.evolve(batches, runtime=batches.runtime.exact()), positions, recipe).cpu().numpy()
-    return Predictions(
-        ids=data.ids[positions],
-        labels=data.labels[positions],
-        logits=logits,
-        probs=probabilities(logits, multilabel=data.multilabel),
-        groups=None if data.groups is None else data.groups[positions],
-        fold=np.full(len(positions), number),
-        split=split,
-        classes=data.classes,
-        positive=data.positive,
-        columns=_columns(data, positions),
-    )
+    return predictions_of(data, positions, logits, split=split, fold=number)
 
 
 # A backbone that never trained gives the same features in every fold.
@@ -96,9 +85,3 @@ def _logits(model: Classifier, exact: Batches, positions: NDArray[np.int64], rec
                 return model.eval().classify(features.of(positions))
     _, own = recipe.ranks.share(positions)
     return recipe.ranks.gather(forward(model, exact, own, batch_size=_PREDICTED))
-
-
-# What else the set knows of its records goes with the predictions, so that they can be studied by it.
-def _columns(data: Dataset, positions: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    part = data.frame.iloc[positions]
-    return {name: part[name].to_numpy() for name in part.columns if name not in {"id", "label", "group", "split"}}

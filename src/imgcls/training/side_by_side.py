@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,22 @@ import torch
 
 from imgcls.core import options
 from imgcls.core.progress import Advance, progress, say
-from imgcls.execution.base import Listener, Result, Task
+from imgcls.execution.base import Executor, Listener, Result, Task
+from imgcls.execution.cluster import Cluster, cluster_of, refuse_absent
 from imgcls.execution.processes import Processes
+from imgcls.execution.ray import Ray
 from imgcls.runtime.interruption import Interrupted
 from imgcls.training.events import EpochEnd, StepEnd
 
-__all__ = ["fewer_threads", "is_parallel", "train_side_by_side", "visible_gpus"]
+__all__ = [
+    "check_cluster",
+    "executor_of",
+    "fewer_threads",
+    "is_parallel",
+    "threads_each",
+    "train_side_by_side",
+    "visible_gpus",
+]
 
 
 def train_side_by_side(
@@ -28,6 +38,7 @@ def train_side_by_side(
     folder: Path,
     num_folds: int,
     epochs: int,
+    executor: str | Mapping[str, Any],
     parallel: int,
     device: str,
     callbacks: Sequence[Callable[[StepEnd | EpochEnd], Any]],
@@ -43,6 +54,7 @@ def train_side_by_side(
         folder: The run's folder.
         num_folds: How many folds there are.
         epochs: The epochs of each.
+        executor: What runs them, as in the Trainer.
         parallel: How many train at a time; each has the threads of this process.
         device: As for `pick_device`; of several GPUs each process has one, unless this names one.
         callbacks: Called in this process with the events of all folds.
@@ -55,15 +67,11 @@ def train_side_by_side(
         Task(name=f"fold_{number}", function=train, arguments={"folder": folder, "number": number})
         for number in numbers
     ]
-    executor = Processes(
-        parallel=parallel,
-        scratch=folder / ".processes",
-        threads=torch.get_num_threads(),
-        gpus=visible_gpus(device),
-        logs=folder / "logs",
+    runner = executor_of(
+        executor, folder, parallel=min(parallel, max(len(tasks), 1)), threads=torch.get_num_threads(), device=device
     )
     with progress(f"{len(numbers)} folds, {parallel} at a time", epochs * len(numbers)) as advance:
-        executor.run(tasks, shared=shared, listener=_listener(folder, epochs, callbacks, advance))
+        runner.run(tasks, shared=shared, listener=_listener(folder, epochs, callbacks, advance))
 
 
 def _listener(
@@ -97,21 +105,89 @@ def is_parallel(trainer: Any, field: attrs.Attribute[Any], given: Any) -> None:
     """Check how many processes train at a time."""
     options.count(1)(trainer, field, given)
     if trainer.executor == "local" and given > 1:
-        raise options.rejected(field.name, "be 1 in one process", given, "choose executor 'processes'")
+        raise options.rejected(field.name, "be 1 in one process", given, "choose executor 'processes' or 'ray'")
+
+
+def executor_of(
+    executor: str | Mapping[str, Any], folder: Path, *, parallel: int, threads: int, device: str, reuse: bool = False
+) -> Executor:
+    """Make what runs tasks side by side.
+
+    Args:
+        executor: `"processes"`, or what the Trainer or Searcher has of a cluster.
+        folder: The folder of the run or search.
+        parallel: How many run at a time.
+        threads: Threads of each.
+        device: As for `pick_device`; of several GPUs each has one, unless this names one.
+        reuse: Whether a process takes one task after the other.
+
+    Returns:
+        The executor.
+    """
+    cluster = cluster_of(executor)
+    scratch, logs = folder / ".processes", folder / "logs"
+    if cluster is None:
+        gpus = visible_gpus(device)
+        return Processes(parallel=parallel, scratch=scratch, threads=threads, gpus=gpus, logs=logs, reuse=reuse)
+    given = cluster.gpus if cluster.gpus is not None else float(_sees_gpus(device))
+    return Ray(parallel=parallel, scratch=scratch, cluster=cluster, threads=threads, gpus=given, logs=logs, reuse=reuse)
+
+
+def _sees_gpus(device: str) -> bool:
+    return device in {"auto", "cuda"} and torch.cuda.is_available()
+
+
+def check_cluster(executor: str | Mapping[str, Any], device: str) -> None:
+    """Refuse a cluster that cannot run what this process prepares and judges.
+
+    Args:
+        executor: As in the Trainer.
+        device: As for `pick_device`.
+
+    Raises:
+        ConfigError: if the tasks would have a device that this process has not, or none of those it asks for.
+        MissingExtraError: if Ray is not installed.
+    """
+    cluster = cluster_of(executor)
+    if cluster is None:
+        return
+    refuse_absent()
+    if device.startswith("cuda:"):
+        raise options.rejected("device", "be 'auto', 'cuda' or 'cpu' where Ray gives out the GPUs", device)
+    if cluster.gpus and not _sees_gpus(device):
+        rule = "be 0 or left out where this process, which begins and judges the run, has no GPU"
+        raise options.rejected("executor.gpus", rule, cluster.gpus, "start it on a machine of the cluster with GPUs")
+    if cluster.gpus == 0 and _sees_gpus(device):
+        raise options.rejected("executor.gpus", "be above 0 where the device is a GPU", 0, "choose device 'cpu'")
+
+
+def threads_each(executor: str | Mapping[str, Any], parallel: int) -> int:
+    """Say how many threads each of several tasks has.
+
+    Args:
+        executor: As in the Trainer.
+        parallel: How many run at a time.
+
+    Returns:
+        What the cluster's options say, or else a share of the threads of torch.
+    """
+    cluster = cluster_of(executor) or Cluster()
+    return cluster.cpus or max(1, torch.get_num_threads() // parallel)
 
 
 @contextlib.contextmanager
-def fewer_threads(parallel: int) -> Iterator[None]:
+def fewer_threads(parallel: int, executor: str | Mapping[str, Any] = "local") -> Iterator[None]:
     """Have torch use a share of its threads, as many as each of several processes will.
 
     Args:
         parallel: How many processes share the threads.
+        executor: What runs them.
 
     Yields:
         Nothing; afterwards there are as many threads as before.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before // parallel))
+    torch.set_num_threads(threads_each(executor, parallel))
     try:
         yield
     finally:

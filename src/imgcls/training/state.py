@@ -178,6 +178,7 @@ def restore(state: State, job: Job) -> dict[str, Any]:
     state.history = [EpochEnd(**event) for event in plain.pop("history")]
     for name, value in plain.items():
         setattr(state, name, value)
+    state.parts = max(state.parts, job.parts)  # a search tries again with more of them where memory was short
     state.seen = Seen(**found.state["seen"])
     if not job.ranks.first:  # the first process holds what all have seen
         state.seen.logits, state.seen.positions = [], []
