@@ -43,6 +43,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     for path in run.figures(folder / "drawn"):
         path.replace(folder / f"chest_{path.name}")
+    (folder / "chest_learning.svg").unlink()  # of one epoch, which makes no curve
     (folder / "drawn").rmdir()
     print(text)
 

@@ -76,7 +76,7 @@ def test_tasks_do_there_what_they_do_in_processes(executor: Callable[..., Ray], 
         task(work.ask_twice, "twice"),
         task(work.fail, "fail", error=DataError("'x' must be y")),
         task(work.die, "die", number=signal.SIGKILL),
-        task(work.wait, "wait", name="w", timeout=2),
+        task(work.wait, "wait", name="w", timeout=8),
         task(work.end_parent, "parent"),
         task(work.add, "add", number=1),
     ]

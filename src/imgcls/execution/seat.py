@@ -86,8 +86,8 @@ class Seat:
 
     def __init__(self, setting: Setting, shared: bytes) -> None:
         self._setting = setting
-        self._scratch = Path(tempfile.mkdtemp(prefix="imgcls-"))
-        (self._scratch / _SHARED).write_bytes(shared)
+        self._shared = shared
+        self._scratch: Path | None = None
         self._busy: Process | None = None
         self._spare: Process | None = None
 
@@ -120,7 +120,7 @@ class Seat:
         Returns:
             Nothing new.
         """
-        folder = self._scratch / name
+        folder = self._own_folder() / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         (folder / TASK).write_bytes(data)
@@ -132,6 +132,13 @@ class Seat:
             task, folder=folder, log=log, variables=self._setting.variables, again=self._setting.reuse
         )
         return News(messages=[], ending=None)
+
+    # Made with the first task, since a seat may be ended before it has one.
+    def _own_folder(self) -> Path:
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="imgcls-"))
+            (self._scratch / _SHARED).write_bytes(self._shared)
+        return self._scratch
 
     def news(self, answers: Sequence[bytes]) -> News:
         """Pass on answers, and wait a moment for messages or the end of the task.
@@ -170,7 +177,8 @@ class Seat:
             self._spare.release()
         end([] if self._busy is None else [self._busy])
         self._busy = self._spare = None
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _in_its_process(*_: Any) -> None:

@@ -161,7 +161,7 @@ def draw_learning(found: Learning) -> Drawing:
     named(left, title="Loss: training (dashed), validation", xlabel="epoch")
     named(right, title=f"Validation {words}, kept epoch marked", xlabel="epoch")
     for axis in (left, right):
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     legend(figure, drawn, [f"fold {fold.fold}" for fold in found.folds], loc="outside right upper")
     kept = [f"fold {fold.fold} epoch {fold.kept} of {len(fold.epochs)}" for fold in found.folds if fold.kept]
     return Drawing(name="learning", title="Learning curves", text=f"Kept: {', '.join(kept)}", data=found, figure=figure)

@@ -55,12 +55,15 @@ def draw(
         `slices.png`.
     """
     done = [entry for entry in entries if _has_value(entry, "complete")]
+    ended = [entry for entry in entries if _has_value(entry, *_MARKS)]
     paths = [path for path, one in space.items() if not isinstance(one, Fixed)][:_PANELS]
     makers: dict[str, Callable[[], Figure | None]] = {
         "history": lambda: _history(entries, metric, direction),
         "importance": lambda: _importance(importance),
-        "parallel": lambda: _parallel(done, space, paths, metric, direction),
-        "slices": lambda: _slices(done, space, paths, metric),
+        "parallel": lambda: _parallel(
+            done, [one for one in ended if one not in done], space, paths, metric=metric, direction=direction
+        ),
+        "slices": lambda: _slices(ended, space, paths, metric),
     }
     found = []
     for name, make in makers.items():
@@ -131,7 +134,13 @@ def _importance(importance: Mapping[str, Mapping[str, float]]) -> Figure | None:
 
 
 def _parallel(
-    entries: Sequence[Entry], space: Space, paths: Sequence[str], metric: str, direction: str
+    entries: Sequence[Entry],
+    unfinished: Sequence[Entry],
+    space: Space,
+    paths: Sequence[str],
+    *,
+    metric: str,
+    direction: str,
 ) -> Figure | None:
     if len(entries) < 2 or not paths:
         return None
@@ -145,6 +154,9 @@ def _parallel(
     )
     figure = _figure(max(6.0, 1.6 * len(paths) + 1.5), 4.5)
     axes = figure.subplots()
+    for entry in unfinished:  # which have no value to compare
+        heights = [_height(space[path], entry.trial.params.get(path)) for path in paths]
+        axes.plot(range(len(paths)), heights, color=_MARKS["pruned"][1], linewidth=0.7, alpha=0.4)
     order = np.argsort(values if direction == "maximize" else -values)  # the best ones on top
     for place in order:
         heights = [_height(space[path], entries[place].trial.params.get(path)) for path in paths]
@@ -156,7 +168,7 @@ def _parallel(
             axes.annotate(text, (place, height), fontsize=7, xytext=(3, 0), textcoords="offset points", bbox=box)
     axes.set_xticks(range(len(paths)), paths, rotation=20, ha="right", fontsize=8)
     axes.set_yticks([])
-    axes.set(xlim=(-0.2, len(paths) - 0.4), title="Trials by their parameters (below: not active)")
+    axes.set(xlim=(-0.2, len(paths) - 0.4), title="Trials by their parameters (grey: pruned; below: not active)")
     figure.colorbar(scale, ax=axes, label=metric)
     return figure
 
@@ -213,23 +225,30 @@ def _slices(entries: Sequence[Entry], space: Space, paths: Sequence[str], metric
             _slice(panel, entries, shown[place], space[shown[place]])
         else:
             panel.set_visible(False)
+    if len({entry.outcome.state for entry in entries if entry.outcome is not None}) > 1:
+        panels[0, 0].legend(fontsize=7)
     for row in panels:
         row[0].set_ylabel(metric)
     return figure
 
 
 def _slice(axes: Axes, entries: Sequence[Entry], path: str, one: Parameter) -> None:
-    some = [entry for entry in entries if path in entry.trial.params]
+    for state, (mark, colour) in _MARKS.items():
+        some = [entry for entry in entries if _has_value(entry, state) and path in entry.trial.params]
+        given = [entry.trial.params[path] for entry in some]
+        places = [_place(one, value) for value in given] if isinstance(one, Choice) else given
+        if some:
+            axes.scatter(places, list(map(_value, some)), alpha=0.7, s=18, marker=mark, color=colour, label=state)
+    _scale(axes, path, one)
+
+
+def _scale(axes: Axes, path: str, one: Parameter) -> None:
     axes.set_title(path, fontsize=9)
     if isinstance(one, Choice):
         texts = _texts(one.values)
-        places = [_place(one, entry.trial.params[path]) for entry in some]
-        axes.scatter(places, list(map(_value, some)), alpha=0.7, s=18)
         axes.set_xticks(range(len(texts)), texts, rotation=20, ha="right", fontsize=7)
         axes.set_xlim(-0.5, len(texts) - 0.5)
-        return
-    axes.scatter([entry.trial.params[path] for entry in some], list(map(_value, some)), alpha=0.7, s=18)
-    if getattr(one, "log", False):
+    elif getattr(one, "log", False):
         axes.set_xscale("log")
     elif isinstance(one, Int):
         axes.locator_params(axis="x", integer=True)
