@@ -1,6 +1,6 @@
 """Which explanation finds the defect: magnetic tiles, all methods against the masks of the defects.
 
-    python benchmarks/magnetic_maps.py [DATA] [--runs runs/magnetic_maps] [--size 160] [--epochs 3] [--limit 0]
+    python benchmarks/magnetic_maps.py [DATA] [--runs runs/magnetic_maps] [--size 160] [--epochs 6] [--limit 0]
 
 DATA, or the variable IMGCLS_TEST_DATA, names a folder with `magnetic_tile` and `weights/mobilenetv2_100.safetensors`.
 Two networks from ImageNet weights tell defects from free tiles, in three folds of whole tiles: mobilenetv2 as it is
@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("IMGCLS_TEST_DATA"))
     parser.add_argument("--runs", type=Path, default=Path("runs/magnetic_maps"))
     parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6, help="of the whole network")
     parser.add_argument("--limit", type=int, default=0, help="images that are explained; 0 takes all with a mask")
     parser.add_argument("--slow-limit", type=int, default=24, help="images for the slow methods; 0 leaves these out")
     parser.add_argument("--sample", type=int, help="train on so many records only, to try the script")
@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace, name: str, cut: str | None) -> Run:
         backbone=backbone if cut is None else {**backbone, "cut": cut},
         splitter={"name": "stratified-group-kfold", "k": 3},
         image={"size": options.size},
-        stages=[Stage(epochs=1, train="head", lr=5e-3), Stage(epochs=options.epochs - 1, train="all", lr=1e-3)],
+        stages=[Stage(epochs=2, train="head", lr=3e-3), Stage(epochs=options.epochs, train="all", lr=3e-4)],
         augment="light",
         out=folder,
     ).fit()

@@ -126,6 +126,7 @@ def draw_forest(found: Forest, *, reference: float | None = None) -> Drawing:
     if line is not None:
         axis.axvline(line, color=INK, linewidth=0.8, linestyle=":")
     named(axis, xlabel=nice(found.metric), ylim=(count - 0.5, -0.5))
+    axis.locator_params(axis="x", nbins=6)
     axis.set_yticks(places)
     labels = [f"{short(name)} (n = {n})" for name, n in zip(found.names, found.counts, strict=True)]
     axis.set_yticklabels(labels, parse_math=False)
