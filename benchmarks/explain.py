@@ -205,6 +205,10 @@ def main() -> None:
     result = {"rows": rows, "machine": machine}
     print(json.dumps(result, indent=1))
     if options.out:
+        if options.only:  # the others stay as they were measured
+            new = {one["what"]: one for one in rows}
+            known = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
+            result["rows"] = [new.get(one["what"], one) for one in known]
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.execution import work
 
@@ -17,6 +18,7 @@ from imgcls.execution import process
 from imgcls.execution.base import Executor, Listener, Result, Task
 from imgcls.execution.local import Local
 from imgcls.execution.processes import Processes
+from imgcls.execution.sending import refuse_unsendable
 
 
 def task(function: Callable[..., Any], name: str = "one", /, *, timeout: float | None = None, **arguments: Any) -> Task:
@@ -213,6 +215,10 @@ def test_what_cannot_be_sent_is_refused_by_name(processes: Callable[..., Process
         processes().run([task(work.add, number=1)], shared=lambda: 0)
     with pytest.raises(ConfigError, match="'one' must be something that another process can load"):
         processes().run([task(work.add, number=lambda: 0)])
+
+
+def test_large_arrays_can_be_sent() -> None:
+    refuse_unsendable(np.zeros(1 << 17, dtype=np.uint8))
 
 
 PARENT = """

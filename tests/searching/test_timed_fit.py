@@ -71,6 +71,21 @@ def test_the_same_call_goes_on_and_another_one_is_refused_by_name(run: imgcls.Ru
         fitted(run.folder, minutes=9)
 
 
+def test_another_set_is_refused_and_another_callback_is_not(tmp_path: Path) -> None:
+    tested = blobs(groups=8, grouped=False, seed=1)
+    found = fitted(tmp_path / "run", test=tested, callbacks=[lambda _: None])
+    assert (found.folder / "fit.json").stat().st_size < 10_000  # no images
+    fitted(tmp_path / "run", test=tested, callbacks=[lambda _: None])
+    for name, other in {"data": blobs(groups=30, seed=2), "test": blobs(groups=8, grouped=False, seed=3)}.items():
+        with pytest.raises(RunError, match=f"'{name}' must stay .* as in"):
+            fitted(tmp_path / "run", **{"test": tested, name: other})
+
+
+def test_an_option_that_the_trainer_lacks_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="'stage' must be an option of Trainer; did you mean 'stages'"):
+        fitted(None, stage=3)
+
+
 def test_a_fit_that_was_cut_off_keeps_its_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut_off(_: Trainer) -> None:
         raise KeyboardInterrupt
@@ -98,6 +113,11 @@ def test_a_class_of_few_groups_is_probed_in_fewer_folds() -> None:
     assert data.group_codes is not None
     rare = data.subset(np.flatnonzero((data.labels == 0) | (data.group_codes < 14)))
     assert len(_folds(rare, 0)) == 3
+
+
+def test_two_records_of_a_class_are_enough_to_probe_it() -> None:
+    folds = _folds(blobs(groups=12, per_group=2, grouped=False).subset([*range(0, 24, 4), 2, 3]), 0)
+    assert sorted(np.concatenate([fold.val for fold in folds])) == list(range(8))
 
 
 def test_scores_are_those_of_scikit_learn_and_the_best_is_not_behind() -> None:

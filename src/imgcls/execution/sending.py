@@ -28,9 +28,10 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
+# Large arrays come as buffers, which have no length.
 class _Nowhere:
     def write(self, data: Any) -> int:
-        return len(data)
+        return memoryview(data).nbytes
 
 
 def packed(value: Any, *, name: str) -> bytes:

@@ -25,7 +25,7 @@ from imgcls.runtime.batches import Batches, forward
 from imgcls.runtime.features import features_of
 from imgcls.runtime.ranks import Ranks
 from imgcls.runtime.sources import resolved
-from imgcls.splitting.kfold import StratifiedGroupKFold, StratifiedKFold
+from imgcls.splitting.kfold import StratifiedGroupKFold
 from imgcls.splitting.plan import plan_folds
 from imgcls.trainer import Trainer
 from imgcls.training.planning import Recipe
@@ -163,17 +163,16 @@ def probed(candidate: Candidate) -> Probe:
 def _out_of_fold(trainer: Trainer, data: Dataset, features: NDArray[np.float64]) -> NDArray[np.float64]:
     probs = np.zeros((len(data), len(data.classes)))
     for fold in _folds(data, trainer.seed):
-        train = np.concatenate([fold.train, fold.val])
-        train = train[np.unique(np.linspace(0, len(train) - 1, _FITTED).astype(np.int64))]
-        said = linear_probe(features[train], data.labels[train], features[fold.test], num_classes=len(data.classes))
-        probs[fold.test] = said
+        train = fold.train[np.unique(np.linspace(0, len(fold.train) - 1, _FITTED).astype(np.int64))]
+        said = linear_probe(features[train], data.labels[train], features[fold.val], num_classes=len(data.classes))
+        probs[fold.val] = said
     return probs
 
 
 # As many as the rarest class has groups for.
 def _folds(data: Dataset, seed: int) -> Folds:
     for number in _NUMBERS:
-        splitter = StratifiedKFold(k=number) if data.groups is None else StratifiedGroupKFold(k=number)
+        splitter = StratifiedGroupKFold(k=number, report="val")
         try:
             return plan_folds(data, splitter, test=None, seed=seed)
         except SplitError:

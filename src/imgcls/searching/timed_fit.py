@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from imgcls.core import options
+from imgcls.core import config, options
 from imgcls.core.dumping import dump
 from imgcls.core.errors import RunError, WeightsError
 from imgcls.core.folders import new_folder, read_json, write_json
@@ -72,14 +72,15 @@ def fit(
     """
     asked = _Asked(data=data, minutes=minutes, backbones=backbones, others=others)
     with kept_models():
-        trainers = asked.trainers()
-        folder, choice = _begun(out, asked)
+        choice = _made_before(out, asked)
         if choice is None:
+            trainers = asked.trainers()
+            out = new_folder(out)
             choice = chosen(trainers, left=lambda: asked.left, seconds=60 * minutes)
             choice |= {"seconds": round(60 * minutes - asked.left, 1), "asked": asked.facts()}
-            write_json(folder / _CHOICE, choice)
+            write_json(out / _CHOICE, choice)
         say(f"{choice['winner']}: {choice['why']}; {choice['plan']}")
-        return attrs.evolve(trainers[choice["number"]], out=str(folder), **choice["options"]).fit()
+        return attrs.evolve(asked.trainer(choice["number"]), out=str(out), **choice["options"]).fit()
 
 
 def _is_sequence(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
@@ -124,6 +125,18 @@ class _Asked:
             return {"test": test, "splitter": {"name": "holdout", "val": 0.2}, **others}
         return {"test": "predefined", "splitter": "predefined", **others}
 
+    def trainer(self, number: int) -> Trainer:
+        """Make the Trainer of a backbone.
+
+        Args:
+            number: Its place in the list.
+
+        Returns:
+            The Trainer.
+        """
+        backbone = (self.backbones or BACKBONES)[number]
+        return config.build(Trainer, {"data": self.data, "backbone": backbone, **self.given}, path="")
+
     def trainers(self) -> dict[int, Trainer]:
         """Make a Trainer for each backbone whose weights are there.
 
@@ -135,8 +148,8 @@ class _Asked:
         """
         made: dict[int, Trainer] = {}
         missing: list[WeightsError] = []
-        for number, spec in enumerate(self.backbones or BACKBONES):
-            trainer = Trainer(self.data, backbone=spec, **self.given)
+        for number in range(len(self.backbones or BACKBONES)):
+            trainer = self.trainer(number)
             try:
                 build(trainer, trainer.seed)
             except WeightsError as error:
@@ -160,18 +173,19 @@ class _Asked:
         Returns:
             Plain values.
         """
-        trainer = {name: dump(value) for name, value in self.given.items()}
-        return {"minutes": self.minutes, "backbones": dump(self.backbones), **trainer}
+        trainer = {name: value for name, value in self.trainer(0).to_config().items() if name in self.given}
+        own = {"data": self.data.fingerprint, "minutes": self.minutes, "backbones": dump(self.backbones)}
+        return {**own, **trainer}
 
 
-# The folder, and what was chosen in it before, if the same is asked for.
-def _begun(out: str | Path | None, asked: _Asked) -> tuple[Path, dict[str, Any] | None]:
+# What was chosen in the folder, if the same is asked for.
+def _made_before(out: str | Path | None, asked: _Asked) -> dict[str, Any] | None:
     if out is None or not (Path(out) / _CHOICE).exists():
-        return new_folder(out), None
+        return None
     choice: dict[str, Any] = read_json(Path(out) / _CHOICE)
     before, now = choice["asked"], json.loads(json.dumps(asked.facts()))
     for name in {**before, **now}:
         if before.get(name) != now.get(name):
             what = f"{name!r} must stay {before.get(name)!r} as in {str(out)!r}"
             raise RunError(f"{what}, got {now.get(name)!r}; put it back, or choose another 'out'")
-    return Path(out), choice
+    return choice
