@@ -199,6 +199,14 @@ def test_module_is_the_command_line_too() -> None:
     assert done.stdout.startswith("imgcls ")
 
 
+@pytest.mark.parametrize("command", ["check", "fit"])
+def test_help_shows_regular_expressions_whole(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, command, "--help") == 0
+    assert "[a-z]+|(?:NORMAL2-)?IM-[0-9]+" in capsys.readouterr().out
+
+
 def test_help_loads_no_torch() -> None:
     code = "import sys; sys.argv = ['imgcls', '--help']\ntry:\n import imgcls.cli as c; c.main()\n"
     code += "except SystemExit: pass\nsys.exit('torch' in sys.modules or 'pandas' in sys.modules)"

@@ -205,6 +205,13 @@ def test_the_confusion_counts_every_record(run: Run) -> None:
     assert all(np.sum(cells) == 72 for cells in saved["confusion"].values())
 
 
+def test_evaluated_again_the_intervals_are_the_same(run: Run) -> None:
+    ends = ["value", "low", "high"]
+    np.testing.assert_allclose(
+        run.evaluate().table[ends], run.metrics.query("split == 'test' and level == 'image'")[ends]
+    )
+
+
 def test_a_value_is_the_one_of_the_table(run: Run) -> None:
     table = run.metrics.query("split == 'test' and fold == 'all' and metric == 'sensitivity' and threshold == 'max_f1'")
     row = table[table["class"] == ""].iloc[0]

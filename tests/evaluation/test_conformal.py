@@ -51,6 +51,15 @@ def covered(found: Predictions, sets: Any) -> Any:
     return sets[np.arange(len(found)), found.labels]
 
 
+def test_sets_are_the_same_of_probabilities_in_single_precision() -> None:
+    found = study(np.random.default_rng(0), groups=500, per_group=one, classes=2)
+    fitted = fit_conformal(found, alpha=0.1, method="aps")
+    assert fitted.limits[0] == pytest.approx(1)
+    sets = fitted.sets(found.probs)
+    assert covered(found, sets).mean() >= 0.9
+    np.testing.assert_array_equal(fitted.sets(found.probs.astype(np.float32)), sets)
+
+
 @pytest.mark.parametrize("method", ["lac", "aps"])
 @pytest.mark.parametrize("per_group", [one, unlike])
 def test_a_record_of_a_new_group_is_covered_as_promised(method: str, per_group: Any) -> None:

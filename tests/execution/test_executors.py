@@ -278,10 +278,11 @@ def test_a_task_may_be_found_when_others_have_ended(executor: Executor) -> None:
     assert [result.value for result in found] == [1, 2]
 
 
-def test_a_process_is_used_again_after_a_task_that_is_done(processes: Callable[..., Processes]) -> None:
+def test_a_process_is_used_again_after_a_task_that_is_done(processes: Callable[..., Processes], tmp_path: Path) -> None:
     names = [task(work.process_of, f"t{number}") for number in range(3)]
     broken = task(work.fail, "broken", error=DataError("no"))
-    found = processes(reuse=True).run([*names, broken, task(work.process_of, "last")])
+    found = processes(reuse=True, logs=tmp_path).run([*names, broken, task(work.process_of, "last")])
+    assert not list(tmp_path.glob("*.log"))  # they printed nothing
     pids = [result.value["pid"] for result in found if result.value]
     assert len(set(pids[:3])) == 1
     assert pids[3] != pids[0]

@@ -196,6 +196,8 @@ def test_the_nearest_image_of_a_training_image_is_itself(files: list[Path], good
 def test_neighbours_need_a_guard() -> None:
     with pytest.raises(ConfigError, match=r"'neighbours' must be 0 without a guard, got 3; 'Run.guard' fits one"):
         a_predictor().predict([], neighbours=3)
+    with pytest.raises(ConfigError, match=r"'neighbours' must be a number from 0, got -1$"):
+        a_predictor().predict([], neighbours=-1)
 
 
 # Thresholds of several classes

@@ -232,3 +232,10 @@ def test_the_command_fits(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, [*words, "--set", "decision=0.5"], catch_exceptions=False)
     assert f"Run: {tmp_path / 'run'}" in found.stdout
     assert isinstance(imgcls.load_run(tmp_path / "run").data, Dataset)
+
+
+@pytest.mark.parametrize("name", ["out", "minutes", "data"])
+def test_the_command_takes_its_own_options_once(name: str, tmp_path: Path) -> None:
+    words = ["fit", str(write_image_folder(tmp_path / "set", blobs(groups=4))), "--set", f"{name}=1"]
+    with pytest.raises(ConfigError, match=f"'--set' must give options of the Trainer, got '{name}'"):
+        CliRunner().invoke(app, words, catch_exceptions=False)

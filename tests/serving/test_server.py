@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -137,6 +138,8 @@ def test_a_run_is_served_with_sets_abstention_and_guard(tmp_path: Path, monkeypa
 def test_wrong_options_are_refused(exported: Path) -> None:
     with pytest.raises(ConfigError, match="'port' must be from 1 to 65535, got 0"):
         serve(exported, port=0)
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ConfigError, match="'port' must be free at"):
+        serve(exported, port=other.getsockname()[1])
     with pytest.raises(ConfigError, match="'waiting' must be at least 'images', 16, got 3"):
         Limits(waiting=3)
 

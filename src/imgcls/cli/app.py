@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Image classification for small, imbalanced, grouped image sets that must be trusted.",
     no_args_is_help=True,
     add_completion=True,
+    rich_markup_mode="markdown",  # rich's own takes [a-z] of a regular expression for a style, and drops it
     pretty_exceptions_enable=False,
 )
 

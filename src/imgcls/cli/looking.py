@@ -30,7 +30,7 @@ def check(
 
     Exit code 1 says that there are errors.
 
-    Example: imgcls check chest_xray/ group='(person[0-9]+_[a-z]+)' --html check.html
+    Example: imgcls check chest_xray/ group='(person[0-9]+_[a-z]+|(?:NORMAL2-)?IM-[0-9]+)' --html check.html
     """
     opened = open_set(data, changes_of(overrides))
     if embedding_map is not None and embed is None:

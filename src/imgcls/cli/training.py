@@ -115,7 +115,7 @@ def train(
 @app.command()
 def fit(
     data: Annotated[
-        Path, typer.Argument(help="A folder of class folders, a CSV or npz file, or a YAML configuration.")
+        Path, typer.Argument(help="A folder of class folders, a CSV or npz file, or the 'data' of a YAML file.")
     ],
     overrides: Annotated[list[str] | None, typer.Argument(help="Options of the reader, such as group=patient.")] = None,
     *,
@@ -131,16 +131,26 @@ def fit(
 ) -> None:
     """Probe several backbones and fine-tune the best one, all within a time; an unfinished one goes on.
 
-    Example: imgcls fit chest_xray/ group='(person[0-9]+_[a-z]+)' --minutes 20 --out runs/chest
+    Example: imgcls fit chest_xray/ group='(person[0-9]+_[a-z]+|(?:NORMAL2-)?IM-[0-9]+)' --minutes 20 --out runs/chest
     """
-    from imgcls.core.config import from_yaml, replace
+    from imgcls.core.config import from_yaml
 
+    options = _trainer_options(option)
     opened = open_set(data, changes_of(overrides))
     given = None if backbone is None else [from_yaml(text, source="--backbone") for text in backbone]
-    options: dict[str, Any] = replace({}, changes_of(option))
     run = imgcls.fit(opened, minutes=minutes, backbones=given, out=out, **options)
     run.report()
     print_result(run)
+
+
+def _trainer_options(texts: list[str] | None) -> dict[str, Any]:
+    from imgcls.core.config import replace
+
+    options: dict[str, Any] = replace({}, changes_of(texts))
+    own = sorted({"data", "minutes", "backbones", "out"} & set(options))
+    if own:
+        raise ConfigError(f"'--set' must give options of the Trainer, got {own[0]!r}; the command itself takes it")
+    return options
 
 
 @app.command()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from imgcls.core.errors import DataError, DecodeError, RunError
 from imgcls.core.folders import hold, read_json, settle, write_json
 from imgcls.core.progress import Advance, progress
-from imgcls.data.cache import PARTIAL, VERSION, check_room, make_folder, store_folder
+from imgcls.data.cache import PARTIAL, VERSION, check_room, in_words, make_folder, store_folder
 from imgcls.data.dataset import Dataset
 from imgcls.data.files import places
 from imgcls.data.spec import ImageSpec
@@ -194,9 +194,9 @@ def pixels_key(dataset: Dataset, spec: ImageSpec, view: str | None) -> str:
 def _build(job: _Job) -> None:
     note = _begin(job)
     done, bad = int(note["done"]), dict(note["bad"])
-    size = store_bytes(job.dataset, job.spec, view=job.view) / 2**30
+    size = in_words(store_bytes(job.dataset, job.spec, view=job.view))
     block = job.block
-    with _pool(job) as pool, progress(f"Decoding to {size:.2f} GiB on disk", len(job.dataset)) as advance:
+    with _pool(job) as pool, progress(f"Decoding to {size} on disk", len(job.dataset)) as advance:
         advance(done)
         for start in range(done, len(job.dataset), block):
             positions = range(start, min(start + block, len(job.dataset)))

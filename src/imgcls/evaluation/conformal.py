@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Conformal", "fit_conformal"]
 
+#: Sums of all probabilities differ from 1 by so much at most, in single precision as exported models have it; a limit
+#: of 1 would else exclude the last class of many records by chance.
+_ROUNDING = 1e-6
+
 
 def _numbers(given: Sequence[float]) -> tuple[float, ...]:
     return tuple(map(float, given))
@@ -70,7 +74,7 @@ class Conformal:
         Returns:
             (N, K) which classes are in the set of each record.
         """
-        inside: Bools = _scores(np.asarray(probs, dtype=np.float64), self.method) <= np.array(self.limits)
+        inside: Bools = _scores(np.asarray(probs, dtype=np.float64), self.method) <= np.array(self.limits) + _ROUNDING
         return inside
 
     def names(self, probs: Floats) -> list[str]:

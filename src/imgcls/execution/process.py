@@ -151,8 +151,9 @@ class Process:
         Returns:
             The ending.
         """
-        self.answers.close()  # also of a process that goes on with another task
-        if not self.waits:
+        if self.waits:
+            self._let_go()  # it may go on with another task, which has files of its own
+        else:
             self.release()
         path = self.folder / RESULT  # what it left counts, even if it could not end properly then
         left = path.read_bytes() if path.exists() else None
@@ -180,10 +181,13 @@ class Process:
     def release(self) -> None:
         """Close what binds the process to this one; one that still runs ends at once."""
         assert self.child.stdin is not None
-        self.answers.close()
         with contextlib.suppress(OSError):  # of a line that a dead process did not read
             self.child.stdin.close()
         self.child.wait()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.answers.close()
         if self.log.exists() and not self.log.stat().st_size:
             self.log.unlink()
 

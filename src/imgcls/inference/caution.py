@@ -41,9 +41,10 @@ class Caution:
     neighbours: int = 0
 
     def __attrs_post_init__(self) -> None:
-        if self.neighbours < 0 or (self.neighbours and self.guard is None):
-            rule = "be a number from 0" if self.guard is not None else "be 0 without a guard"
-            raise options.rejected("neighbours", rule, self.neighbours, "'Run.guard' fits one")
+        if self.neighbours < 0:
+            raise options.rejected("neighbours", "be a number from 0", self.neighbours)
+        if self.neighbours and self.guard is None:
+            raise options.rejected("neighbours", "be 0 without a guard", self.neighbours, "'Run.guard' fits one")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -226,12 +226,14 @@ class Using(Judging):
             promises=promises,
         )
 
-    # Those of the set are evenly spaced, so that all classes and places are among them.
     def _some_pixels(self, paths: Sequence[str | Path] | None) -> NDArray[Any]:
         if paths is not None:
             return np.stack([files.read(Path(path), self.model.image) for path in paths])
-        places = np.unique(np.linspace(0, len(self.data) - 1, _CHECKED).astype(np.int64))
-        return np.stack([self.data.pixels(place, self.model.image) for place in places.tolist()])
+        return np.stack([self.data.pixels(place, self.model.image) for place in self._some_records()])
+
+    # Evenly spaced, so that all classes and places are among them.
+    def _some_records(self) -> list[int]:
+        return [int(place) for place in np.unique(np.linspace(0, len(self.data) - 1, _CHECKED).astype(np.int64))]
 
     def benchmark(self, images: Sequence[str | Path] = (), **choices: Any) -> Benchmark:
         """Measure how fast the run predicts on this machine, and with how much memory.
@@ -250,8 +252,7 @@ class Using(Judging):
 
     def _some_files(self) -> list[Path]:
         try:
-            places = np.unique(np.linspace(0, len(self.data) - 1, _CHECKED).astype(np.int64))
-            found = [self.data.path(place) for place in places.tolist()]
+            found = [self.data.path(place) for place in self._some_records()]
         except (DataError, RunError):  # images in memory, or moved
             return []
         return [path for path in found if path.exists()]

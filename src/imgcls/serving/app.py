@@ -87,6 +87,11 @@ def create_app(served: Served, limits: Limits | None = None, *, hosts: tuple[str
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     _answer_errors(app)
     _add_pages(app, served, limits, batcher, counters)
+    _add_prediction(app, desk, limits, counters)
+    return app
+
+
+def _add_prediction(app: FastAPI, desk: Desk, limits: Limits, counters: Counters) -> None:
     refusals: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 413, 422, 503)}
 
     @app.post("/api/predict", summary="Predict images", responses=refusals, openapi_extra=_FORM)
@@ -102,8 +107,6 @@ def create_app(served: Served, limits: Limits | None = None, *, hosts: tuple[str
         finally:
             counters.answered(status, time.perf_counter() - began)
         return answer
-
-    return app
 
 
 def _status(error: Exception) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from imgcls.core.errors import missing_extra
@@ -41,7 +42,7 @@ def serve(
 
     Raises:
         MissingExtraError: if the packages of the extra `serve` are not installed.
-        ConfigError: if the port is none, or there are promises for an export.
+        ConfigError: if the port is none or not to be had, or there are promises for an export.
     """
     try:
         import uvicorn
@@ -51,6 +52,7 @@ def serve(
         raise missing_extra(str(error.name), "serve") from None
     if not 0 < port < 2**16:
         raise rejected("port", "be from 1 to 65535", port)
+    _check_free(host, port)
     local = host in LOCAL
     if not local:
         warn(f"{host} is open to the network: everybody who reaches it may send images and read what the model says")
@@ -58,3 +60,12 @@ def serve(
     app = create_app(served, limits, hosts=(*LOCAL, "[::1]") if local else ("*",))
     say(f"Serving {path} at http://{f'[{host}]' if ':' in host else host}:{port}/ (stop with Ctrl+C)")
     uvicorn.run(app, host=host, port=port, log_level="warning", limit_concurrency=_AT_A_TIME, timeout_keep_alive=15)
+
+
+# Opening a model takes seconds, after which the server would only log that it cannot listen.
+def _check_free(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        remedy = f"{error.strerror}; name another port or host"
+        raise rejected("port", f"be free at {host!r}", port, remedy) from None
