@@ -11,7 +11,6 @@ import attrs
 import numpy as np
 
 import imgcls
-from imgcls.core.config import from_yaml
 from imgcls.core.errors import ConfigError, DataError, ImgclsError, RunError, nearest
 from imgcls.core.folders import read_json, sha256, write_json
 from imgcls.data.dataset import Dataset
@@ -77,14 +76,9 @@ class Run(Using):
         wanted = split or ("val" if self.used_for_selection else "test")
         found = self.predictions(wanted) if data is None else self._told_of(data)
         validated = None if self._refitted or choices.get("aggregation") is None else self.predictions("val")
-        chosen = {"decision": self.model.decision, "validated": validated, "seed": self._seed, **choices}
+        chosen = {"decision": self.model.decision, "validated": validated, "seed": self.seed, **choices}
         evaluation = reevaluate(found, self.thresholds, groups=groups, **chosen)
         return evaluation if data is None else self.opened(evaluation, found)
-
-    @property
-    def _seed(self) -> int:
-        options = from_yaml((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        return int(options["seed"])
 
     def _told_of(self, data: Dataset) -> Predictions:
         if unknown := set(data.classes) - set(self.model.classes):

@@ -121,7 +121,7 @@ class Judging(Recorded):
             tested = self._known(other, probe)
         final = self.predictions("val" if self.used_for_selection else "test")
         known = self._known(self.data, probe)
-        return compare_with_baselines(final, self.folds, known=known, tested=tested, seed=0)
+        return compare_with_baselines(final, self.folds, known=known, tested=tested, seed=self.seed)
 
     def _known(self, data: Dataset, probe: bool | NDArray[Any]) -> Known:
         source = open_source(data, self.model.image, on_bad="skip" if self.facts.get("skipped") else "raise")

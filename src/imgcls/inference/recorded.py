@@ -170,6 +170,11 @@ class Recorded:
         return [calibrate(part, self.calibrations) for part in raw] if self.calibrations else raw
 
     @functools.cached_property
+    def seed(self) -> int:
+        """The seed of the training, which resamples for intervals have too."""
+        return int(from_yaml((self.folder / "config.yaml").read_text(encoding="utf-8"))["seed"])
+
+    @functools.cached_property
     def used_for_selection(self) -> bool:
         """Whether the numbers of the run are of validation records, which also chose the checkpoint, so they flatter.
 
