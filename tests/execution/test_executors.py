@@ -224,6 +224,8 @@ def test_large_arrays_can_be_sent() -> None:
 PARENT = """
 import sys, time
 sys.path[:] = {path!r}
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have had ignored
 from pathlib import Path
 from imgcls.execution.base import Task
 from imgcls.execution.processes import Processes

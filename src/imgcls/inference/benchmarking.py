@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -114,6 +115,7 @@ def benchmark(
         ConfigError: if an option is wrong.
     """
     wanted = _Wanted(batch_sizes=batch_sizes, rounds=rounds, device=device)
+    gc.collect()  # what others have left is not to be freed while it is measured
     before, sizes = _status("VmRSS"), sorted(set(wanted.batch_sizes))  # small ones first: memory is not given back
     rows = [
         {"part": part, "batch": size, **_measured(make(size), size, wanted.rounds, before)}
@@ -142,9 +144,11 @@ def _parts(predictor: Predictor, files: Sequence[Path]) -> dict[str, Callable[[i
 
 
 def _measured(call: Callable[[], Any], size: int, rounds: int, before: float | None) -> dict[str, Any]:
+    now = _status("VmRSS")
+    low = before if before is None or now is None else min(before, now)  # memory of others may have been given back
     with _peak() as peak:
         found = timed(call, rounds=rounds)
-    return {**_speed(1000 * found, size), **_grown(before, peak(), size)}
+    return {**_speed(1000 * found, size), **_grown(low, peak(), size)}
 
 
 def _speed(milliseconds: NDArray[np.float64], size: int) -> dict[str, float]:
