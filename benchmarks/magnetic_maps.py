@@ -7,12 +7,13 @@ Two networks from ImageNet weights tell defects from free tiles, in three folds 
 (maps of 5 x 5 at 160 pixels), and cut at stride 16 (10 x 10). Every image with a mask is explained for the class
 `defect` by the fold that did not see it, by every explainer that is installed; those that refuse are named with their
 reason. Runs that are there already are read instead of trained. Writes docs/results/magnetic_maps.json and
-docs/images/magnetic_maps.png. To try the script: --sample 120 --size 64 --epochs 2 --limit 8 --slow-limit 2.
+docs/images/magnetic_maps.jpg. To try the script: --sample 120 --size 64 --epochs 2 --limit 8 --slow-limit 2.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from imgcls import Dataset, Run, Stage, Trainer, compare_explanations, explainers, load_run
 from imgcls.core.errors import ImgclsError
@@ -44,6 +46,9 @@ SHOWN = {
 #: What is not tried, and why.
 LEFT_OUT = {"lrp-zennit": "refuses most networks with residual additions; 'lrp' treats them"}
 
+#: What the picture shows of each network.
+PICTURED = ("cam", "grad-cam", "layer-cam", "input-times-gradient", "lrp")
+
 #: Methods that ask the model hundreds of times an image, of which fewer images must do.
 SLOW = {"score-cam", "occlusion", "integrated-gradients"}
 
@@ -66,7 +71,7 @@ def main() -> None:
         (options.out / folder).mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1) + "\n"
     (options.out / "results" / "magnetic_maps.json").write_text(text, encoding="utf-8")
-    (options.out / "images" / "magnetic_maps.png").write_bytes(found.sheet(limit=6))
+    picture(runs).save(options.out / "images" / "magnetic_maps.jpg", quality=85)
     print(json.dumps(result, indent=1))
 
 
@@ -107,6 +112,23 @@ def _run(options: argparse.Namespace, name: str, cut: str | None) -> Run:
         augment="light",
         out=folder,
     ).fit()
+
+
+def picture(runs: dict[str, Run]) -> Image.Image:
+    """Draw maps of some methods side by side.
+
+    Args:
+        runs: By the names in `CUTS`.
+
+    Returns:
+        A row an image, a column a method.
+    """
+    shown = [(network, method) for network in runs for method in PICTURED]
+    methods = {_title(method, network): (runs[network], method) for network, method in shown}
+    sheet = compare_explanations(methods, limit=6, resamples=0).sheet(limit=6)
+    drawn = Image.open(io.BytesIO(sheet)).convert("RGB")
+    drawn.thumbnail((2000, 2000))
+    return drawn
 
 
 # Every installed explainer that treats the network, by a name of its own for each network.
