@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import gc
 import platform
 import sys
@@ -115,7 +116,7 @@ def benchmark(
         ConfigError: if an option is wrong.
     """
     wanted = _Wanted(batch_sizes=batch_sizes, rounds=rounds, device=device)
-    gc.collect()  # what others have left is not to be freed while it is measured
+    _give_back()
     before, sizes = _status("VmRSS"), sorted(set(wanted.batch_sizes))  # small ones first: memory is not given back
     rows = [
         {"part": part, "batch": size, **_measured(make(size), size, wanted.rounds, before)}
@@ -161,6 +162,13 @@ def _grown(before: float | None, peak: float | None, size: int) -> dict[str, flo
     grown = None if before is None or peak is None else max(peak - before, 0.0)
     each = None if grown is None else round(grown / size, 2)
     return {"memory_mib": None if grown is None else round(grown, 1), "memory_mib_per_image": each}
+
+
+# What others have freed would be used again unseen.
+def _give_back() -> None:
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # of glibc alone
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 # The highest memory within the block, in MiB; the kernel keeps it for the whole process, so it is asked to begin anew.
