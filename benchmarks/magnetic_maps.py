@@ -3,8 +3,9 @@
     python benchmarks/magnetic_maps.py [DATA] [--runs runs/magnetic_maps] [--size 160] [--epochs 6] [--limit 0]
 
 DATA, or the variable IMGCLS_TEST_DATA, names a folder with `magnetic_tile` and `weights/mobilenetv2_100.safetensors`.
-Two networks from ImageNet weights tell defects from free tiles, in three folds of whole tiles: mobilenetv2 as it is
-(maps of 5 x 5 at 160 pixels), and cut at stride 16 (10 x 10). Every image with a mask is explained for the class
+Three networks tell defects from free tiles, in three folds of whole tiles: mobilenetv2 with ImageNet weights as it is
+(maps of 5 x 5 at 160 pixels), the same cut at stride 16 (10 x 10), and a transformer over the 10 x 10 features of the
+cut one, whose blocks start from random weights. Every image with a mask is explained for the class
 `defect` by the fold that did not see it, by every explainer that is installed; those that refuse are named with their
 reason. Runs that are there already are read instead of trained. Writes docs/results/magnetic_maps.json and
 docs/images/magnetic_maps.jpg. To try the script: --sample 120 --size 64 --epochs 2 --limit 8 --slow-limit 2.
@@ -13,6 +14,7 @@ docs/images/magnetic_maps.jpg. To try the script: --sample 120 --size 64 --epoch
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -20,18 +22,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from timm.layers import HybridEmbed
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from imgcls import Dataset, Run, Stage, Trainer, compare_explanations, explainers, load_run
 from imgcls.core.errors import ImgclsError
 from imgcls.explain.base import Explainer
 from imgcls.explain.score_tables import summary
+from imgcls.models.module import ModuleBackbone
 
 ROOT = Path(__file__).parent.parent
 
-#: The networks by the name in the table; maps of the second are twice as fine.
-CUTS = {"whole": None, "cut at stride 16": "stride16"}
+#: The networks by the name in the table; maps of the later ones are twice as fine.
+NETWORKS = ("whole", "cut at stride 16", "transformer")
 
 #: What is shown of each method, and under which name.
 SHOWN = {
@@ -47,7 +55,11 @@ SHOWN = {
 LEFT_OUT = {"lrp-zennit": "refuses most networks with residual additions; 'lrp' treats them"}
 
 #: What the picture shows of each network.
-PICTURED = ("cam", "grad-cam", "layer-cam", "input-times-gradient", "lrp")
+PICTURED = {
+    "whole": ("cam", "grad-cam", "layer-cam", "lrp"),
+    "cut at stride 16": ("cam", "grad-cam", "layer-cam", "lrp"),
+    "transformer": ("rollout", "gradient-rollout", "lrp"),
+}
 
 #: Methods that ask the model hundreds of times an image, of which fewer images must do.
 SLOW = {"score-cam", "occlusion", "integrated-gradients"}
@@ -56,7 +68,7 @@ SLOW = {"score-cam", "occlusion", "integrated-gradients"}
 def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
-    runs = {name: _run(options, name, cut) for name, cut in CUTS.items()}
+    runs = {name: _run(options, name) for name in NETWORKS}
     methods, refused = _methods(runs)
     found = compare_explanations(methods, limit=options.limit or None, resamples=2000)
     slow = _slow(runs, options)
@@ -92,23 +104,60 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _run(options: argparse.Namespace, name: str, cut: str | None) -> Run:
+# --8<-- [start:transformer]
+def transformer(weights: Path, size: int) -> nn.Module:
+    """Make a vision transformer whose tokens are features of a CNN (Dosovitskiy et al., 2021, calls it a hybrid).
+
+    Args:
+        weights: Of the CNN.
+        size: Height and width of the images.
+
+    Returns:
+        Four blocks of random weights over the features of mobilenetv2 at stride 16.
+    """
+    cnn = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same")
+    cnn.load_state_dict(load_file(weights))
+    eyes = nn.Sequential(cnn.conv_stem, cnn.bn1, *cnn.blocks[:5])
+    embed = functools.partial(HybridEmbed, backbone=eyes)
+    return VisionTransformer(
+        img_size=size, patch_size=1, embed_layer=embed, embed_dim=192, depth=4, num_heads=3, num_classes=0
+    )
+
+
+# --8<-- [end:transformer]
+
+
+def _backbone(options: argparse.Namespace, name: str) -> Any:
+    weights = options.data / "weights" / "mobilenetv2_100.safetensors"
+    if name == "transformer":
+        return ModuleBackbone(module=functools.partial(transformer, weights, options.size))
+    cut = {} if name == "whole" else {"cut": "stride16"}
+    return {"name": "mobilenetv2_100", "weights": str(weights), "options": {"pad_type": "same"}, **cut}
+
+
+# Random blocks cannot wait for a head.
+def _stages(options: argparse.Namespace, name: str) -> list[Stage]:
+    if name == "transformer":
+        return [Stage(epochs=2 + options.epochs, train="all", lr=3e-4)]
+    return [Stage(epochs=2, train="head", lr=3e-3), Stage(epochs=options.epochs, train="all", lr=3e-4)]
+
+
+def _run(options: argparse.Namespace, name: str) -> Run:
     folder = options.runs / f"{name.replace(' ', '-')}-{options.size}"
+    backbone = _backbone(options, name)
     if (folder / "run.json").exists():
-        return load_run(folder)
+        return load_run(folder, backbone=backbone if name == "transformer" else None)
     index = options.data / "magnetic_tile" / "index.csv"
     tiles = Dataset.from_csv(index, group="group_inferred", mask="mask")
     if options.sample is not None:
         tiles = tiles.sample(options.sample, stratified=True)
     kinds = {kind: "free" if kind == "MT_Free" else "defect" for kind in tiles.classes}
-    weights = options.data / "weights" / "mobilenetv2_100.safetensors"
-    backbone: dict[str, Any] = {"name": "mobilenetv2_100", "weights": str(weights), "options": {"pad_type": "same"}}
     return Trainer(
         tiles.relabel(kinds, positive="defect"),
-        backbone=backbone if cut is None else {**backbone, "cut": cut},
+        backbone=backbone,
         splitter={"name": "stratified-group-kfold", "k": 3},
         image={"size": options.size},
-        stages=[Stage(epochs=2, train="head", lr=3e-3), Stage(epochs=options.epochs, train="all", lr=3e-4)],
+        stages=_stages(options, name),
         augment="light",
         out=folder,
     ).fit()
@@ -118,12 +167,12 @@ def picture(runs: dict[str, Run]) -> Image.Image:
     """Draw maps of some methods side by side.
 
     Args:
-        runs: By the names in `CUTS`.
+        runs: By the names in `NETWORKS`.
 
     Returns:
         A row an image, a column a method.
     """
-    shown = [(network, method) for network in runs for method in PICTURED]
+    shown = [(network, method) for network in runs for method in PICTURED[network]]
     methods = {_title(method, network): (runs[network], method) for network, method in shown}
     sheet = compare_explanations(methods, limit=6, resamples=0).sheet(limit=6)
     drawn = Image.open(io.BytesIO(sheet)).convert("RGB")

@@ -6,6 +6,7 @@ import functools
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -24,6 +25,8 @@ from imgcls.execution.local import Local
 from imgcls.execution.sending import refuse_unsendable
 from imgcls.preparing import divide, kept_models
 from imgcls.run import Run, load_run
+from imgcls.runtime.interruption import interruptible
+from imgcls.runtime.together import train_together
 from imgcls.search.base import SearchBackend, Study, search_backends
 from imgcls.search.space import Space
 from imgcls.search.table import best, front
@@ -36,12 +39,12 @@ from imgcls.searching.objectives import EXTRAS
 from imgcls.searching.optimism import Optimism
 from imgcls.searching.pruning import FoldPruning
 from imgcls.searching.results import optimism_of, rows, write_results
-from imgcls.searching.trial import Shared
+from imgcls.searching.trial import Shared, run_trial
 from imgcls.searching.variants import check_paths, own_point, own_values, total_epochs, variant
 from imgcls.splitting.base import Splitter, splitters
 from imgcls.trainer import Trainer
 from imgcls.training.monitor import monitor_direction
-from imgcls.training.side_by_side import check_cluster, executor_of, threads_each
+from imgcls.training.side_by_side import check_cluster, check_ranks, executor_of, threads_each
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +88,12 @@ def _are_workers(searcher: Any, field: attrs.Attribute[Any], given: Any) -> None
         raise rejected(field.name, "be 1 in one process", given, "choose executor 'processes' or 'ray'")
 
 
+def _are_ranks(searcher: Any, field: attrs.Attribute[Any], given: Any) -> None:
+    options.count(1)(searcher, field, given)
+    if searcher.executor == "local" and given > 1:
+        raise rejected(field.name, "be 1 in one process", given, "choose executor 'processes' or 'ray'")
+
+
 @final
 @attrs.frozen(kw_only=True)
 class Searcher:
@@ -110,6 +119,8 @@ class Searcher:
             own, which also survives what kills a trial, `"ray"` on the machines of a Ray cluster, with options of
             `Cluster`: `{"name": "ray", "cpus": 4}`.
         workers: How many processes at a time; they share the threads, and of several GPUs each has one.
+        ranks: How many processes train each trial together, each on its share of every batch, as under torchrun; of
+            several GPUs each has one. Not for executor `"local"`.
         prune: Stops a trial after a fold in which it was hopeless: `"folds"` or a `FoldPruning`; None trains all folds.
         objectives: What else counts, less of it being better: `"latency"` and `"parameters"` of the model. For
             backends that can search in several directions.
@@ -130,6 +141,7 @@ class Searcher:
     timeout: float | None = attrs.field(default=None, validator=options.optional(options.number(0, above=True)))
     executor: str | Mapping[str, Any] = attrs.field(default="local", validator=is_executor)
     workers: int = attrs.field(default=1, validator=_are_workers)
+    ranks: int = attrs.field(default=1, validator=_are_ranks)
     prune: FoldPruning | None = attrs.field(
         default=None, converter=_pruning, validator=options.optional(options.instance(FoldPruning))
     )
@@ -148,6 +160,7 @@ class Searcher:
             raise rejected("trainer.executor", rule, self.trainer.executor, remedy)
         if self.executor != "local":
             check_cluster(self.executor, self.trainer.device)
+            check_ranks(self.executor, self.ranks, self.trainer.device)
             if self.trainer.callbacks:
                 rule = "be empty where trials run in processes of their own"
                 raise rejected("trainer.callbacks", rule, list(self.trainer.callbacks))
@@ -194,7 +207,7 @@ class Searcher:
             ConfigError: if the folder holds a study that differs in space, data, Trainer or another option that
                 trials depend on; the difference is named.
         """
-        with hold(self.out / ".lock", timeout=0), kept_models():
+        with hold(self.out / ".lock", timeout=0), kept_models(), self._stopped_by_signals():
             self._check_folds()
             agree(self.out, self.trainer, self._settings())
             until = None if self.timeout is None else time.time() + self.timeout
@@ -202,6 +215,10 @@ class Searcher:
             study = self._opened(self.out / "study")
             done = self._conductor(study, until).conduct(self._executor())
             return self._finished(study, found, done=done)
+
+    # Trials in this process see to it themselves.
+    def _stopped_by_signals(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.executor == "local" else interruptible()
 
     # A search inside of each outer fold; None where the time was over before all had a winner.
     def _nested(self, outer: Splitter, until: float | None) -> Estimate | None:
@@ -227,7 +244,8 @@ class Searcher:
     def _settings(self) -> dict[str, Any]:
         prune = None if self.prune is None else attrs.asdict(self.prune)
         outer = None if self.outer is None else spec_of(self.outer)
-        return {"objectives": list(self.objectives), "limits": dict(self.limits), "prune": prune, "outer": outer}
+        found = {"objectives": list(self.objectives), "limits": dict(self.limits), "prune": prune, "outer": outer}
+        return {**found, "ranks": self.ranks}  # batch norm sees the share of one process
 
     def _opened(self, folder: Path) -> Study:
         return self.backend.open(
@@ -252,6 +270,7 @@ class Searcher:
             retries=self.retries,
             out=self.out,
             own=own_values(self.trainer, self.space),
+            **({} if self.ranks == 1 else {"run": functools.partial(train_together, run_trial, ranks=self.ranks)}),
         )
 
     def _sent(self) -> Trainer:
@@ -260,7 +279,7 @@ class Searcher:
         return attrs.evolve(self.trainer, workers=self._threads())
 
     def _threads(self) -> int:
-        return threads_each(self.executor, self.workers)
+        return threads_each(self.executor, self.workers, self.ranks)
 
     def _executor(self) -> Executor:
         if self.executor == "local":
@@ -271,6 +290,7 @@ class Searcher:
             parallel=self.workers,
             threads=self._threads(),
             device=self.trainer.device,
+            ranks=self.ranks,
             reuse=True,
         )
 

@@ -1,4 +1,4 @@
-"""A search that a test kills, in a process of its own: python crashes.py FOLDER BACKEND WORKERS"""
+"""A search that a test kills, in a process of its own: python crashes.py FOLDER BACKEND WORKERS [RANKS]"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imgcls.testing import blobs
 SPACE = {"stages.0.lr": Float(1e-4, 1e-1, log=True), "optimizer": Choice("adamw", "sgd")}
 
 
-def searcher(out: Path, *, backend: str = "random", trials: int = 4, **options: Any) -> Searcher:
+def searcher(out: Path, *, backend: Any = "random", trials: int = 4, **options: Any) -> Searcher:
     trainer = Trainer(
         blobs(),
         backbone={"name": "small-cnn", "base": 4, "depth": 2},
@@ -29,6 +29,6 @@ def searcher(out: Path, *, backend: str = "random", trials: int = 4, **options: 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, backend, workers = sys.argv[1:]
+    folder, backend, workers, *ranks = sys.argv[1:]
     options: dict[str, Any] = {} if workers == "0" else {"executor": "processes", "workers": int(workers)}
-    searcher(Path(folder), backend=backend, **options).run()
+    searcher(Path(folder), backend=backend, **options, **({"ranks": int(ranks[0])} if ranks else {})).run()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imgcls.core.errors import TrainingError
+from imgcls.runtime.ranks import joined
 from imgcls.searching.trial import FoldDone, Reached
 
 
@@ -67,3 +68,13 @@ def sees(shared: Any, tell: Any, *, params: dict[str, Any], budget: int | None, 
     time.sleep(0.05)
     gpu = float(os.environ.get("CUDA_VISIBLE_DEVICES", "-1"))
     return reached(gpu, extras={"pid": float(os.getpid())})
+
+
+def together(shared: Any, tell: Any, *, fate: str) -> list[Any]:
+    with joined("cpu") as ranks:
+        if ranks.rank == 1 and fate == "raises":
+            raise ValueError("not in process 1")
+        if ranks.rank == 1 and fate == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        ranks.wait()
+        return [shared, ranks.rank, ranks.world]

@@ -22,11 +22,11 @@ class Outbox:
     """Sends messages.
 
     Args:
-        path: The file, which is made.
+        path: The file, which is made where it is missing.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+        self._file = path.open("ab")
 
     def __call__(self, message: Any) -> None:
         """Send a message.
@@ -93,14 +93,20 @@ class Inbox:
 class Teller:
     """Speaks from a process: sends pairs of whether an answer is wanted and a message.
 
+    It can be sent to another process of this machine, which then speaks in the place of this one.
+
     Args:
         messages: The file for messages, which is made.
         answers: The file for answers; it may not be there yet.
     """
 
     def __init__(self, messages: Path, answers: Path) -> None:
+        self._paths = messages, answers
         self._outbox = Outbox(messages)
         self._inbox = Inbox(answers)
+
+    def __reduce__(self) -> tuple[type[Teller], tuple[Path, Path]]:
+        return Teller, self._paths
 
     def __call__(self, message: Any) -> None:
         """Send a message and go on.

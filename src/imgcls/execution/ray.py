@@ -56,7 +56,8 @@ class Ray(Executor):
         parallel: How many tasks run at a time, as far as the cluster has room.
         scratch: A folder beside what tasks read and write; it shows whether a machine sees it.
         cluster: Which cluster, and what each task needs of it.
-        threads: How many threads libraries of mathematics use in each process, and processors that it is given.
+        threads: How many threads libraries of mathematics use in each process.
+        cpus: Processors that a task is given; None gives it as many as threads.
         gpus: GPUs that it is given.
         logs: Where `<task>.log` goes if a process prints something; None keeps none.
         reuse: Whether a process whose task is done takes another one.
@@ -66,13 +67,14 @@ class Ray(Executor):
     scratch: Path = attrs.field(validator=instance(Path))
     cluster: Cluster = attrs.field(factory=Cluster, validator=instance(Cluster))
     threads: int = attrs.field(default=1, validator=count(1))
+    cpus: int | None = attrs.field(default=None, validator=optional(count(1)))
     gpus: float = attrs.field(default=0, validator=number(0))
     logs: Path | None = attrs.field(default=None, validator=optional(instance(Path)))
     reuse: bool = attrs.field(default=False, validator=instance(bool))
 
     def _run(self, tasks: Iterator[Task | None], shared: Any, listener: Listener) -> None:
         data = packed(shared, name="shared")
-        with self._sign() as sign, connected(self.cluster, cpus=self.parallel * self.threads) as ray:
+        with self._sign() as sign, connected(self.cluster, cpus=self.parallel * self._cpus) as ray:
             hall = _Hall(ray=ray, make=self._maker(ray, sign, data))
             try:
                 hall.places.extend(_Place(hall=hall) for _ in range(self.parallel))
@@ -80,6 +82,10 @@ class Ray(Executor):
                     hall.listen(listener)
             finally:
                 hall.close()
+
+    @property
+    def _cpus(self) -> int:
+        return self.cpus or self.threads
 
     # A file that only the machines see that share the folder.
     @contextlib.contextmanager
@@ -106,7 +112,7 @@ class Ray(Executor):
             logs=None if self.logs is None else self.logs.resolve(),
             reuse=self.reuse,
         )
-        kind, sent = ray.remote(num_cpus=self.threads, num_gpus=self.gpus)(Seat), ray.put(data)
+        kind, sent = ray.remote(num_cpus=self._cpus, num_gpus=self.gpus)(Seat), ray.put(data)
         return lambda: kind.remote(setting, sent)
 
 

@@ -16,6 +16,7 @@ from imgcls.execution.base import Tell
 from imgcls.fitting import folds_of_run
 from imgcls.preparing import kept_models
 from imgcls.runtime.device import pick_device
+from imgcls.runtime.ranks import Ranks
 from imgcls.searching.objectives import measured
 from imgcls.searching.variants import variant
 from imgcls.trainer import Trainer
@@ -118,11 +119,13 @@ def run_trial(
     started = time.perf_counter()
     watch = _Watch(tell=tell, budget=budget, until=shared.until)
     trainer = variant(shared.trainer, {**params, "out": str(folder)})
-    trainer = attrs.evolve(trainer, callbacks=(*trainer.callbacks, watch))
     with unflushed(), kept_models(), folds_of_run(trainer) as (folds, recipe):
         more = min(recipe.parts * parts, max(recipe.batch_size // 2, 1))  # batch norm cannot train on single records
-        stopped = _train(folds, attrs.evolve(recipe, parts=max(more, recipe.parts)), folder, watch)
-        found = measured(shared.extras, recipe.build(trainer.seed), trainer.image, pick_device(trainer.device))
+        stopped = _train(folds, attrs.evolve(recipe, parts=max(more, recipe.parts), watch=watch), folder, watch)
+        found = {}
+        if recipe.ranks.first:  # the others would disturb what is measured
+            found = measured(shared.extras, recipe.build(trainer.seed), trainer.image, pick_device(trainer.device))
+        recipe.ranks.wait()
     trained = [folder / f"fold_{number}" for number in range(len(folds))]
     trained = [place for place in trained if (place / "history.csv").exists()]
     rows = [_rows(place) for place in trained]
@@ -140,7 +143,7 @@ def _train(folds: Any, recipe: Any, folder: Path, watch: _Watch) -> str:
     stopped = ""
     for number, fold in enumerate(folds):
         place = folder / f"fold_{number}"
-        watch.begin(place, alone=len(folds) == 1, monitor=recipe.monitor)
+        watch.begin(place, alone=len(folds) == 1, monitor=recipe.monitor, ranks=recipe.ranks)
         try:
             train_fold(recipe, fold, number, place, label=f"{folder.name}, fold {number + 1}/{len(folds)}")
         except _Stopped as why:
@@ -150,14 +153,17 @@ def _train(folds: Any, recipe: Any, folder: Path, watch: _Watch) -> str:
             continue
         value = _value(place, recipe.monitor)
         last = number == len(folds) - 1
-        if not last and not stopped and value is not None and watch.tell.ask(FoldDone(fold=number, value=value)):
+        if not last and not stopped and value is not None and watch.ask(FoldDone(fold=number, value=value)):
             return "pruned"
     return stopped
 
 
 @attrs.define(kw_only=True, eq=False)
 class _Watch:
-    """Hears of a training and ends it between two epochs: what is done is saved then."""
+    """Hears of a training and ends it between two epochs: what is done is saved then.
+
+    Of processes that train together the first asks, and all of them end.
+    """
 
     tell: Tell
     budget: int | None
@@ -165,16 +171,19 @@ class _Watch:
     alone: bool = False
     better: Callable[[float, float], float] = max
     monitor: str = ""
+    ranks: Ranks = attrs.field(factory=Ranks)
     best: float = math.nan
     stop: str = ""
 
+    def ask(self, message: EpochDone | FoldDone) -> bool:
+        return bool(self.ranks.told(self.ranks.first and self.tell.ask(message)))
+
     # Epochs before an interruption are told again, so that a decision does not depend on it.
-    def begin(self, place: Path, *, alone: bool, monitor: str) -> None:
-        self.alone, self.monitor, self.best, self.stop = alone, monitor, math.nan, ""
+    def begin(self, place: Path, *, alone: bool, monitor: str, ranks: Ranks) -> None:
+        self.alone, self.monitor, self.best, self.stop, self.ranks = alone, monitor, math.nan, "", ranks
         self.better = max if monitor_direction(monitor) == "max" else min
-        if (place / "fold.json").exists() or not (place / "history.csv").exists():
-            return
-        for row in _rows(place):
+        begun = (place / "history.csv").exists() and not (place / "fold.json").exists()
+        for row in ranks.told(_rows(place) if begun else []):
             self._epoch(int(row["epoch"]), float(row[f"val_{monitor}"] or math.nan))
 
     def __call__(self, event: StepEnd | EpochEnd) -> None:
@@ -187,9 +196,9 @@ class _Watch:
 
     def _epoch(self, epoch: int, value: float) -> None:
         self.best = value if math.isnan(self.best) else self.better(self.best, value)
-        if self.alone and not math.isnan(self.best) and self.tell.ask(EpochDone(epoch=epoch, value=self.best)):
+        if self.alone and not math.isnan(self.best) and self.ask(EpochDone(epoch=epoch, value=self.best)):
             self.stop = "pruned"
-        elif self.until is not None and time.time() > self.until:
+        elif self.ranks.told(self.until is not None and time.time() > self.until):
             self.stop = "time"
 
 

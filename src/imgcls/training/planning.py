@@ -72,6 +72,7 @@ class Recipe:
         seed: The seed of the run.
         fold_seeds: The seed of each fold instead, or None.
         callbacks: Called with each event.
+        watch: Called with each event too, in all processes that train together; an error ends training in all of them.
         caches: Whether features of frozen layers are computed once.
         start: Gives a new model the weights of an earlier run, for a fold with its number.
         unmatched: What of given weights did not fit.
@@ -104,6 +105,7 @@ class Recipe:
     seed: int
     fold_seeds: tuple[int, ...] | None
     callbacks: tuple[Callable[[StepEnd | EpochEnd], Any], ...]
+    watch: Callable[[StepEnd | EpochEnd], Any] = lambda _: None
     caches: bool = True
     start: Callable[[Classifier, Fold, int], None] = lambda _, __, ___: None
     unmatched: Any = None

@@ -109,7 +109,14 @@ def is_parallel(trainer: Any, field: attrs.Attribute[Any], given: Any) -> None:
 
 
 def executor_of(
-    executor: str | Mapping[str, Any], folder: Path, *, parallel: int, threads: int, device: str, reuse: bool = False
+    executor: str | Mapping[str, Any],
+    folder: Path,
+    *,
+    parallel: int,
+    threads: int,
+    device: str,
+    ranks: int = 1,
+    reuse: bool = False,
 ) -> Executor:
     """Make what runs tasks side by side.
 
@@ -117,8 +124,9 @@ def executor_of(
         executor: `"processes"`, or what the Trainer or Searcher has of a cluster.
         folder: The folder of the run or search.
         parallel: How many run at a time.
-        threads: Threads of each.
-        device: As for `pick_device`; of several GPUs each has one, unless this names one.
+        threads: Threads of each process.
+        device: As for `pick_device`; of several GPUs each process has one, unless this names one.
+        ranks: How many processes train each task together.
         reuse: Whether a process takes one task after the other.
 
     Returns:
@@ -127,10 +135,25 @@ def executor_of(
     cluster = cluster_of(executor)
     scratch, logs = folder / ".processes", folder / "logs"
     if cluster is None:
-        gpus = visible_gpus(device)
+        gpus = _in_groups(visible_gpus(device), ranks)
         return Processes(parallel=parallel, scratch=scratch, threads=threads, gpus=gpus, logs=logs, reuse=reuse)
     given = cluster.gpus if cluster.gpus is not None else float(_sees_gpus(device))
-    return Ray(parallel=parallel, scratch=scratch, cluster=cluster, threads=threads, gpus=given, logs=logs, reuse=reuse)
+    return Ray(
+        parallel=parallel,
+        scratch=scratch,
+        cluster=cluster,
+        threads=threads,
+        cpus=threads * ranks,
+        gpus=given * ranks,
+        logs=logs,
+        reuse=reuse,
+    )
+
+
+def _in_groups(gpus: tuple[str, ...] | None, size: int) -> tuple[str, ...] | None:
+    if gpus is None:
+        return None
+    return tuple(",".join(gpus[first : first + size]) for first in range(0, len(gpus) - size + 1, size))
 
 
 def _sees_gpus(device: str) -> bool:
@@ -161,18 +184,40 @@ def check_cluster(executor: str | Mapping[str, Any], device: str) -> None:
         raise options.rejected("executor.gpus", "be above 0 where the device is a GPU", 0, "choose device 'cpu'")
 
 
-def threads_each(executor: str | Mapping[str, Any], parallel: int) -> int:
-    """Say how many threads each of several tasks has.
+def check_ranks(executor: str | Mapping[str, Any], ranks: int, device: str) -> None:
+    """Refuse more processes that train together than there are GPUs for them.
+
+    Args:
+        executor: As in the Trainer.
+        ranks: How many processes train each task together.
+        device: As for `pick_device`.
+
+    Raises:
+        ConfigError: if some would have to share a GPU, through which they cannot speak.
+    """
+    if ranks == 1 or not torch.cuda.is_available() or device == "cpu":
+        return
+    cluster = cluster_of(executor)
+    if cluster is not None and cluster.gpus is not None and cluster.gpus != 1:
+        raise options.rejected("executor.gpus", "be 1 where processes train together", cluster.gpus)
+    gpus = 1 if device.startswith("cuda:") else torch.cuda.device_count()
+    if cluster is None and gpus < ranks:
+        raise options.rejected("ranks", f"be at most {gpus}, a GPU for each process", ranks, "or choose device 'cpu'")
+
+
+def threads_each(executor: str | Mapping[str, Any], parallel: int, ranks: int = 1) -> int:
+    """Say how many threads each process of several tasks has.
 
     Args:
         executor: As in the Trainer.
         parallel: How many run at a time.
+        ranks: How many processes train each task together.
 
     Returns:
-        What the cluster's options say, or else a share of the threads of torch.
+        A share of what the cluster's options say for a task, or else of the threads of torch.
     """
     cluster = cluster_of(executor) or Cluster()
-    return cluster.cpus or max(1, torch.get_num_threads() // parallel)
+    return max(1, (cluster.cpus or torch.get_num_threads() // parallel) // ranks)
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ class _Teller:
         self.history: list[EpochEnd] = []
         self.note = ""
         self._job = job
-        self._callbacks = recipe.callbacks if recipe.ranks.first else ()
+        self._callbacks = (*(recipe.callbacks if recipe.ranks.first else ()), recipe.watch)
         self._first = recipe.ranks.first
         self._last = ""
         self._rate = _Rate(recipe.ranks.world)
