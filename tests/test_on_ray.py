@@ -176,7 +176,8 @@ def test_a_trial_whose_process_is_killed_is_tried_again_or_recorded(
 
 
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have had ignored
 sys.path[:] = {path!r}
 from pathlib import Path
 from imgcls.execution.base import Task

@@ -146,7 +146,13 @@ def load(uri: str, model: str) -> Any:
 def test_the_model_predicts_as_the_run_does(database: str, info: Info, tmp_path: Path) -> None:
     data = blobs(size=16)
     backbone = {"name": "small-cnn", "base": 4, "depth": 2}
-    options: Any = {"stages": [{"epochs": 1}], "splitter": "holdout", "image": {"size": 16}, "precision": "fp32"}
+    options: Any = {
+        "stages": [{"epochs": 1}],
+        "splitter": "holdout",
+        "image": {"size": 16},
+        "precision": "fp32",
+        "decision": 0.5,
+    }
     trained = imgcls.Trainer(data, backbone=backbone, out=tmp_path / "run", **options).fit()
     with tracked([Mlflow(tracking_uri=database)], info()) as run:
         run.log_model(trained.folder)

@@ -62,17 +62,19 @@ def code_of(process: int) -> int:
 
 
 def killed(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
-    """Train once without and once with so many kills at random times."""
+    """Train once without and then with so many kills at random times, in another folder when a run came to its end."""
     begun = time.monotonic()
     codes = [code_of(begin(folder / "whole"))]
     seconds = time.monotonic() - begun
-    delays = random.Random(seed)
-    for _ in range(kills):
-        process = begin(folder / "killed")
+    delays, done = random.Random(seed), 0
+    while codes.count(-signal.SIGKILL) < kills:
+        process = begin(folder / f"killed_{done}")
         time.sleep(delays.uniform(0.0, 0.6 * seconds))
         os.kill(process, signal.SIGKILL)
         codes.append(code_of(process))
-    return {"codes": [*codes, code_of(begin(folder / "killed"))], "seconds": seconds}
+        done += codes[-1] == 0
+    codes.append(code_of(begin(folder / f"killed_{done}")))
+    return {"codes": codes, "runs": [f"killed_{number}" for number in range(done + 1)]}
 
 
 def stopped(folder: Path, *, changes: dict[str, Any]) -> dict[str, Any]:

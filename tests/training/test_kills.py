@@ -23,9 +23,9 @@ def work(task: str, folder: Path, **options: Any) -> dict[str, Any]:
     return dict(json.loads(found.stdout.splitlines()[-1]))
 
 
-def check_same(folder: Path) -> None:
+def check_same(folder: Path, run: str = "killed") -> None:
     """Compare two runs to the last bit, but for durations."""
-    whole, killed = folder / "whole", folder / "killed"
+    whole, killed = folder / "whole", folder / run
     for fold in ("fold_0", "fold_1"):
         for kind in ("best", "last"):
             one, other = (load_checkpoint(run / fold / "checkpoints" / kind) for run in (whole, killed))
@@ -44,20 +44,16 @@ def timeless(table: Path) -> list[list[str]]:
     return [[*row[:column], *row[column + 1 :]] for row in rows]
 
 
-def test_killed_three_times_a_run_ends_as_without_it(tmp_path: Path) -> None:
-    found = work("killed", tmp_path, kills=3, seed=1)
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(3, 1), *(pytest.param(20, seed, marks=pytest.mark.slow) for seed in (2, 3))]
+)
+def test_killed_at_random_times_a_run_ends_as_without_it(kills: int, seed: int, tmp_path: Path) -> None:
+    found = work("killed", tmp_path, kills=kills, seed=seed)
     assert found["codes"][0] == found["codes"][-1] == 0
-    assert set(found["codes"][1:-1]) <= {-9, 0}
-    check_same(tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [2, 3])
-def test_killed_twenty_times_a_run_ends_as_without_it(seed: int, tmp_path: Path) -> None:
-    found = work("killed", tmp_path, kills=20, seed=seed)
-    assert found["codes"][0] == found["codes"][-1] == 0
-    assert found["codes"].count(-9) > 5
-    check_same(tmp_path)
+    assert sorted(set(found["codes"])) == [-9, 0]
+    assert found["codes"].count(-9) == kills
+    for run in found["runs"]:
+        check_same(tmp_path, run)
 
 
 @pytest.mark.parametrize(
