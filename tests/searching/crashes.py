@@ -1,4 +1,4 @@
-"""A search that a test kills, in a process of its own: python crashes.py FOLDER BACKEND WORKERS [RANKS]"""
+"""A search that a test kills, in a process of its own: python crashes.py FOLDER BACKEND EXECUTOR WORKERS RANKS"""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def searcher(out: Path, *, backend: Any = "random", trials: int = 4, **options: 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, backend, workers, *ranks = sys.argv[1:]
-    options: dict[str, Any] = {} if workers == "0" else {"executor": "processes", "workers": int(workers)}
-    searcher(Path(folder), backend=backend, **options, **({"ranks": int(ranks[0])} if ranks else {})).run()
+    folder, backend, executor, workers, ranks = sys.argv[1:]
+    where: Any = {"name": "ray", "cpus": 1} if executor == "ray" else executor
+    searcher(Path(folder), backend=backend, executor=where, workers=int(workers), ranks=int(ranks)).run()

@@ -20,9 +20,9 @@ from imgcls.search.ledger import load
 HERE = Path(__file__).parent
 
 
-def begin(folder: Path, backend: str = "random", workers: int = 0) -> subprocess.Popen[bytes]:
+def begin(folder: Path, backend: str, workers: int, executor: str) -> subprocess.Popen[bytes]:
     path = os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(HERE / "crashes.py"), str(folder), backend, str(workers)]
+    command = [sys.executable, str(HERE / "crashes.py"), str(folder), backend, executor, str(workers), "1"]
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
 
 
@@ -36,8 +36,8 @@ def histories(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for fold in done for path in fold.glob("checkpoints/best/*")}
 
 
-def killed(folder: Path, moment: float, backend: str, workers: int) -> dict[str, int]:
-    with begin(folder, backend, workers) as process:
+def killed(folder: Path, moment: float, backend: str, workers: int, executor: str) -> dict[str, int]:
+    with begin(folder, backend, workers, executor) as process:
         deadline = time.monotonic() + 120
         while not list(folder.glob("trial_*/fold_0/history.csv")) and process.poll() is None:
             assert time.monotonic() < deadline
@@ -51,27 +51,33 @@ def killed(folder: Path, moment: float, backend: str, workers: int) -> dict[str,
 def test_a_killed_search_has_the_same_trials_as_another(
     backend: str, moments: list[float], tmp_path: Path, one_thread: None
 ) -> None:
-    check(backend, moments, tmp_path, workers=0)
+    check(backend, moments, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["random", "halving", "optuna"])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_kills_at_many_moments(backend: str, workers: int, tmp_path: Path, one_thread: None) -> None:
+@pytest.mark.parametrize(("executor", "workers"), [("local", 1), ("processes", 2)])
+def test_kills_at_many_moments(backend: str, executor: str, workers: int, tmp_path: Path, one_thread: None) -> None:
     moments = np.random.default_rng(workers).uniform(0, 3, 4).tolist()
-    check(backend, moments, tmp_path, workers=workers)
+    check(backend, moments, tmp_path, workers=workers, executor=executor)
 
 
-def check(backend: str, moments: list[float], folder: Path, *, workers: int) -> None:
+@pytest.mark.slow
+def test_kills_of_a_search_on_ray(tmp_path: Path, one_thread: None) -> None:
+    pytest.importorskip("ray")
+    check("random", [0.0, 1.5], tmp_path, workers=2, executor="ray")
+
+
+def check(backend: str, moments: list[float], folder: Path, *, workers: int = 1, executor: str = "local") -> None:
     if backend == "optuna":
         pytest.importorskip("optuna")
     whole = searcher(folder / "whole", backend=backend).run()
     finished: dict[str, int] = {}
     for moment in moments:
-        finished |= killed(folder / "cut", moment, backend, workers)
-    with begin(folder / "cut", backend, workers) as process:
+        finished |= killed(folder / "cut", moment, backend, workers, executor)
+    with begin(folder / "cut", backend, workers, executor) as process:
         assert process.wait(240) == 0
-    same_trials = workers == 0 or backend != "optuna"  # with several workers it learns from what is there
+    same_trials = workers == 1 or backend != "optuna"  # with several workers it learns from what is there
     if same_trials:
         assert params(folder / "cut") == params(folder / "whole")
     entries = load(folder / "cut" / "study")
