@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from imgcls.core.errors import ConfigError, RunError
 from imgcls.core.folders import write_text
+from imgcls.core.spacing import evenly
 from imgcls.explain.base import Attributions, Explainer, explainers
 from imgcls.explain.mask_scores import MaskScores
 from imgcls.explain.score_tables import differences, pooled, summary
@@ -63,7 +64,7 @@ class ExplanationComparison:
             A PNG file: masks are outlined in green, each map is scaled by itself.
         """
         positions, ids = self._first.positions, self._first.predictions.ids
-        chosen = np.unique(np.linspace(0, len(ids) - 1, min(limit, len(ids))).astype(np.int64))
+        chosen = evenly(len(ids), limit)
         images = [_shown(self._first.pixels(position)) for position in positions[chosen].tolist()]
         size = self._first.saved.image.size
         maps = {name: list(_sized(found.maps[chosen], size)) for name, found in self.attributions.items()}
@@ -161,7 +162,7 @@ def _shared(
     ids = [name for name in places[next(iter(subjects))] if name in common and own.any(where[name])]
     if not ids:
         raise RunError("'methods' must be runs with images in common that have masks, got none")
-    chosen = np.unique(np.linspace(0, len(ids) - 1, min(limit or len(ids), len(ids))).astype(np.int64))
+    chosen = evenly(len(ids), limit or len(ids))
     kept = [ids[at] for at in chosen]
     return {
         name: (subject.take(np.array([places[name][one] for one in kept])), masks[name])

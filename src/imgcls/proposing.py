@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 
 from imgcls.core.config import to_yaml
+from imgcls.core.spacing import evenly
 from imgcls.data.dataset import Dataset
 
 __all__ = ["propose_config"]
@@ -66,7 +67,7 @@ def propose_config(data: Dataset, source: Mapping[str, Any]) -> str:
 
 
 def _look(data: Dataset) -> _Seen:
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(_LOOKED, len(data))).astype(int))
+    chosen = evenly(len(data), _LOOKED)
     images = [np.asarray(data[int(position)].image) for position in chosen]
     return _Seen(
         side=int(np.median([min(image.shape[:2]) for image in images])),

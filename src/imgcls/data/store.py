@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from imgcls.core.errors import DataError, DecodeError, RunError
 from imgcls.core.folders import hold, read_json, settle, write_json
 from imgcls.core.progress import Advance, progress
+from imgcls.core.spacing import evenly
 from imgcls.data.cache import PARTIAL, VERSION, check_room, in_words, make_folder, store_folder
 from imgcls.data.dataset import Dataset
 from imgcls.data.files import places
@@ -316,7 +317,7 @@ def _mapped(place: Path, facts: Mapping[str, Any]) -> NDArray[Any]:
 
 def _checked(store: Store) -> Store:
     count = len(store.images)
-    damaged = store.verify(np.unique(np.linspace(0, count - 1, min(_SAMPLED, count)).astype(int)).tolist())
+    damaged = store.verify(evenly(count, _SAMPLED).tolist())
     if damaged:
         raise DataError(f"store {str(store.folder)!r} must be as it was written, got damaged images; delete it")
     return store

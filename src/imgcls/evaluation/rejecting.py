@@ -13,6 +13,7 @@ import numpy as np
 
 from imgcls.core import options
 from imgcls.core.errors import DataError
+from imgcls.core.spacing import evenly
 from imgcls.evaluation.arrays import Bools, Floats
 from imgcls.evaluation.by_record import record_intervals
 from imgcls.evaluation.decisions import decisions
@@ -114,7 +115,7 @@ def risk_coverage(
     """
     sure = confidence(predictions, thresholds, rule)
     ranking = Ranking.of(sure, decisions(predictions, thresholds, rule) != predictions.labels)
-    shown = np.unique(np.linspace(0, len(ranking.ends) - 1, min(_POINTS, len(ranking.ends))).astype(np.int64))
+    shown = evenly(len(ranking.ends), _POINTS)
 
     def curve(weights: Floats) -> Floats:
         covered, risks = _curve(ranking, weights)

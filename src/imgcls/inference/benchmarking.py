@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from imgcls.core import options
 from imgcls.core.folders import write_json
+from imgcls.core.progress import say
 from imgcls.core.randomness import generator
 from imgcls.inference.predictor import Predictor
 from imgcls.runtime.device import pick_device
@@ -118,11 +119,11 @@ def benchmark(
     wanted = _Wanted(batch_sizes=batch_sizes, rounds=rounds, device=device)
     _give_back()
     before, sizes = _status("VmRSS"), sorted(set(wanted.batch_sizes))  # small ones first: memory is not given back
-    rows = [
-        {"part": part, "batch": size, **_measured(make(size), size, wanted.rounds, before)}
-        for part, make in _parts(predictor, files).items()
-        for size in sizes
-    ]
+    rows = []
+    for part, make in _parts(predictor, files).items():
+        for size in sizes:
+            say(f"Measuring {part}, {size} at a time")  # a bar would draw itself meanwhile
+            rows.append({"part": part, "batch": size, **_measured(make(size), size, wanted.rounds, before)})
     single = latencies(copy.deepcopy(predictor.models[0]), predictor.image, wanted.device, rounds=rounds)
     rows.append({"part": "network", "batch": 1, **_speed(single, 1), **_grown(None, None, 1)})
     return Benchmark(rows=tuple(rows), facts=_facts(predictor, wanted))

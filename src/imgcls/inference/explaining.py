@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from imgcls.core import options
 from imgcls.core.errors import ConfigError, RunError, nearest
 from imgcls.core.progress import progress
+from imgcls.core.spacing import evenly
 from imgcls.data.dataset import Dataset
 from imgcls.evaluation.decisions import decisions, hard_errors
 from imgcls.evaluation.predictions import MEAN, Predictions
@@ -125,7 +126,7 @@ def choose(subject: Subject, *, limit: int | None, errors: bool) -> Ints:
         each = max(1, most // 2) if predictions.positive is not None and limit is not None else most
         found = hard_errors(predictions, subject.thresholds, subject.saved.decision, limit=each)
         return found["idx"].to_numpy(dtype=np.int64)
-    return np.unique(np.linspace(0, len(predictions) - 1, min(most, len(predictions))).astype(np.int64))
+    return evenly(len(predictions), most)
 
 
 def selected(subject: Subject, request: Request, masks: Masks | None) -> Subject:

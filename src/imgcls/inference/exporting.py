@@ -16,6 +16,7 @@ from imgcls.core.dumping import dump
 from imgcls.core.errors import UnsupportedModelError
 from imgcls.core.folders import reserved, whole
 from imgcls.core.progress import say, warn
+from imgcls.core.spacing import evenly
 from imgcls.evaluation.predictions import MEAN
 from imgcls.evaluation.thresholds import Threshold
 from imgcls.inference.after_quantising import Refit, limited, refitted
@@ -112,7 +113,7 @@ def of_fold(subject: Subject, fold: int | None, *, limit: int) -> Subject:
         subject, found = subject.take(own), found.take(own)
         asked = attrs.evolve(found, fold=np.full(len(found), fold), repeat=np.zeros(len(found)))
         subject = attrs.evolve(subject, predictions=asked)
-    return subject.take(np.unique(np.linspace(0, len(found) - 1, min(limit, len(found))).astype(np.int64)))
+    return subject.take(evenly(len(found), limit))
 
 
 def export(out: Path, order: Order) -> Description:
@@ -131,6 +132,7 @@ def export(out: Path, order: Order) -> Description:
     with reserved(out) as place, whole(place) as folder:
         folder.mkdir()
         about = _described(order)
+        say(f"Writing {FORMATS[order.format]}, and comparing what it says with the run")
         graph = Graph(order.predictor.models, about.image, order.predictor.calibrations, multilabel=about.multilabel)
         _WRITERS[order.format](graph, folder / FORMATS[order.format], order.pixels)
         if order.predictor.guard is not None:

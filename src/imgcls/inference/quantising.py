@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from imgcls.core.folders import whole
 from imgcls.core.progress import progress
+from imgcls.core.spacing import evenly
 from imgcls.evaluation.decisions import decisions
 from imgcls.evaluation.evaluate import evaluate
 from imgcls.evaluation.predictions import MEAN, Predictions
@@ -51,7 +52,7 @@ def quantise(file: Path, subject: Subject) -> None:
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    chosen = np.unique(np.linspace(0, len(subject.predictions) - 1, _CALIBRATION).astype(np.int64))
+    chosen = evenly(len(subject.predictions), _CALIBRATION)
     prepared = file.with_name("prepared.onnx")
     try:
         quant_pre_process(file, prepared, skip_symbolic_shape=True)

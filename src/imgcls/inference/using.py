@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import imgcls
 from imgcls.core.errors import ConfigError, DataError, RunError
+from imgcls.core.spacing import evenly
 from imgcls.data import images as files
 from imgcls.evaluation.conformal import Conformal
 from imgcls.evaluation.predictions import Predictions
@@ -233,7 +234,7 @@ class Using(Judging):
 
     # Evenly spaced, so that all classes and places are among them.
     def _some_records(self) -> list[int]:
-        return [int(place) for place in np.unique(np.linspace(0, len(self.data) - 1, _CHECKED).astype(np.int64))]
+        return evenly(len(self.data), _CHECKED).tolist()
 
     def benchmark(self, images: Sequence[str | Path] = (), **choices: Any) -> Benchmark:
         """Measure how fast the run predicts on this machine, and with how much memory.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls.core.spacing import evenly
 from imgcls.evaluation.rejecting import RiskCoverage
 from imgcls.evaluation.reliability import Reliability
 from imgcls.report.curves import Curve, Sweep
@@ -94,7 +95,7 @@ def _lines(figure: Any, axis: Any, curves: Sequence[Curve]) -> None:
         color = COLORS[place % len(COLORS)] if place < MANY else "#8a8f98"
         if np.isfinite(curve.low).any():
             axis.fill_between(curve.grid, curve.low, curve.high, color=color, alpha=0.22, linewidth=0)
-        kept = np.unique(np.linspace(0, len(curve.x) - 1, min(_POINTS, len(curve.x))).astype(np.int64))
+        kept = evenly(len(curve.x), _POINTS)
         width, style = (0.8, "-") if place >= MANY else (1.8, "-" if place < len(COLORS) else "--")
         drawn += axis.plot(
             curve.x[kept], curve.y[kept], color=color, linewidth=width, linestyle=style, zorder=1.5 + (place < MANY)

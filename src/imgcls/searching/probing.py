@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgcls.core.errors import SplitError
 from imgcls.core.randomness import derive_seed
+from imgcls.core.spacing import evenly
 from imgcls.data.dataset import Dataset
 from imgcls.data.folds import Folds
 from imgcls.evaluation.baselines import linear_probe
@@ -163,7 +164,7 @@ def probed(candidate: Candidate) -> Probe:
 def _out_of_fold(trainer: Trainer, data: Dataset, features: NDArray[np.float64]) -> NDArray[np.float64]:
     probs = np.zeros((len(data), len(data.classes)))
     for fold in _folds(data, trainer.seed):
-        train = fold.train[np.unique(np.linspace(0, len(fold.train) - 1, _FITTED).astype(np.int64))]
+        train = fold.train[evenly(len(fold.train), _FITTED)]
         said = linear_probe(features[train], data.labels[train], features[fold.val], num_classes=len(data.classes))
         probs[fold.val] = said
     return probs
