@@ -39,6 +39,7 @@ from imgcls.runtime.interruption import interruptible
 from imgcls.runtime.memory import keep_memory
 from imgcls.runtime.ranks import Ranks, joined
 from imgcls.runtime.sources import Resident
+from imgcls.splitting.predefined import Predefined
 from imgcls.tracking.base import RunInfo
 from imgcls.tracking.together import TrackedRun, tracked
 from imgcls.training.continuing import find_folder, is_begun, is_finished, refuse_changed
@@ -245,8 +246,8 @@ def _announce(trainer: Trainer, model: SavedModel) -> None:
         warn("A fast run: two steps in each stage, to see that everything works; its numbers mean nothing")
     if data.positive is not None and not data.positive_given:
         say(f"Positive class: {data.positive} (the rarer one; name another with 'positive')")
-    if trainer.splitter is None and data.splits is not None and np.any(data.splits == "val"):
-        say("The set's own validation records join the folds (splitter 'predefined' keeps them apart)")
+    if not isinstance(trainer.splitter, Predefined) and data.splits is not None and np.any(data.splits == "val"):
+        say("The set's own validation records join the others (splitter 'predefined' keeps them apart)")
     if "name" not in model.backbone:
         say("The backbone is not declared by any distribution: to open this run again, give it to 'load_run'")
 

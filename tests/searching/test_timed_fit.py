@@ -108,6 +108,14 @@ def test_test_records_take_no_part_in_the_choice() -> None:
     assert set(data.splits[probe.records].tolist()) == {"train"}
 
 
+def test_it_says_when_validation_records_that_the_set_names_are_not_kept_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMGCLS_QUIET", raising=False)
+    fitted(tmp_path / "run", data=blobs(groups=30, splits=["train", "train", "val"]), minutes=0.2)
+    assert "own validation records join the others (splitter 'predefined' keeps them apart)" in capsys.readouterr().err
+
+
 def test_a_class_of_few_groups_is_probed_in_fewer_folds() -> None:
     data = blobs(groups=20, classes=4).relabel({"c": "a", "d": "a"})
     assert data.group_codes is not None
