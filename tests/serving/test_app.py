@@ -131,7 +131,7 @@ def test_a_cut_off_image_is_refused_by_name(client: TestClient, png: Any) -> Non
     ("fields", "count", "status", "error"),
     [
         ({}, 4, 422, "'files' must hold 1 to 3 images, got 4"),
-        ({}, 5, 400, "Too many files"),
+        ({}, 5, 400, "the form must be whole and hold at most 3 images and 8 fields, got: Too many files"),
         ({"threshold": "max_f2"}, 1, 422, "'threshold' must be a rule"),
         ({"threshold": "youden"}, 1, 422, "'threshold' must be fitted in the run, got 'youden'"),
         ({"threshold": "1.5"}, 1, 422, "'threshold"),

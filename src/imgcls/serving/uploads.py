@@ -9,6 +9,7 @@ from typing import Any, final
 import attrs
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imgcls.core.errors import ImgclsError
@@ -18,6 +19,9 @@ __all__ = ["BodyLimit", "Order", "Refused", "Upload", "uploads"]
 
 #: So many times the limit is read and thrown away, so that the client hears why, and no more.
 _PATIENCE = 4
+
+#: So many fields beside the files are read at most.
+_FIELDS = 8
 
 _TRUE, _FALSE = {"true", "1", "on", "yes"}, {"false", "0", "off", "no", ""}
 
@@ -115,8 +119,16 @@ async def uploads(request: Request, limits: Limits) -> AsyncIterator[Order]:
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise Refused("the request must be 'multipart/form-data' with the images as 'files'", status=415)
-    async with request.form(max_files=limits.images + 1, max_fields=8) as form:
+    try:
+        form = await request.form(max_files=limits.images + 1, max_fields=_FIELDS)
+    except HTTPException as error:
+        most = f"{limits.images} images and {_FIELDS} fields"
+        said = error.detail.partition(".")[0]  # what follows is a limit of the reader
+        raise Refused(f"the form must be whole and hold at most {most}, got: {said}", status=400) from None
+    try:
         yield await _order(form, limits)
+    finally:
+        await form.close()
 
 
 async def _order(form: FormData, limits: Limits) -> Order:
