@@ -77,6 +77,7 @@ def main() -> None:
         "pixels": _pixels(found.pixels),
         "refused": [{"method": name, "why": why} for name, why in refused.items()],
         "models": [_model(name, run) for name, run in runs.items()],
+        "pair": _pair(runs),
         "facts": _facts(found.rows, runs["whole"]),
     }
     for folder in ("results", "images"):
@@ -238,6 +239,27 @@ def _interval(row: Any, key: str) -> str:
 # What the second method has more than the first one.
 def _turned(row: Any) -> str:
     return f"{-row['difference']:.3f} ({-row['high']:.3f} to {-row['low']:.3f})"
+
+
+# The question of DeepVisionXplain: the CAM of a CNN, whole or cut, or the rollout of a transformer?
+def _pair(runs: dict[str, Run]) -> list[dict[str, Any]]:
+    rows = []
+    for network in NETWORKS[:2]:
+        asked = {f"cam, {network}": (runs[network], "cam"), "rollout": (runs["transformer"], "rollout")}
+        table = compare_explanations(asked, resamples=2000).differences
+        for metric, title in SHOWN.items():
+            row = table[table["metric"] == metric].iloc[0]
+            better = f"{row['better']:.2f}"
+            rows.append(
+                {
+                    "a": row["a"],
+                    "b": row["b"],
+                    "score": title,
+                    "a less b": _interval(row, "difference"),
+                    "a is better in": better,
+                }
+            )
+    return rows
 
 
 def _pixels(table: Any) -> list[dict[str, Any]]:

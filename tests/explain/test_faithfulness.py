@@ -10,7 +10,7 @@ from torch import Tensor
 
 from imgcls.core.errors import ConfigError
 from imgcls.explain.base import Contrast, Explainer, Score, scores
-from imgcls.explain.faithfulness import answering, max_sensitivity, perturbed, road
+from imgcls.explain.faithfulness import answering, average_drop, max_sensitivity, perturbed, road
 from imgcls.explain.imputation import imputed
 from imgcls.explain.sanity import random_logit, randomised, rank_correlation
 from imgcls.explain.sparseness import entropy, gini
@@ -42,6 +42,14 @@ def test_curves_are_those_of_torch_cam(
     np.testing.assert_allclose(found.insertion[0], insertion or 1 - np.array(deletion), atol=1e-12)
     assert found.deletion_auc.item() == pytest.approx(0.4 if steps == 2 else 0.41)
     assert found.insertion_auc.item() == pytest.approx(0.6 if steps == 2 else 0.59)
+
+
+def test_average_drop_is_what_the_relevant_part_loses() -> None:
+    images = row(0.4, 0.3, 0.2, 0.1)
+    assert average_drop(total, images, np.array([[[2.0, 0, 0, -3.0]]])) == (pytest.approx(0.6), 0)
+    assert average_drop(total, row(0.9, -0.4), np.array([[[1.0, 0]]])) == (0, 1)
+    both = torch.cat([row(0.6, 0.4), row(0.9, -0.4)])
+    assert average_drop(total, both, np.array([[[1.0, 0.5]], [[1.0, 0]]]), batch_size=1) == (pytest.approx(0.1), 0.5)
 
 
 @pytest.mark.parametrize("baseline", ["blur", "mean", "zero"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from imgcls.core.errors import ConfigError, UnsupportedModelError
@@ -21,6 +21,17 @@ METHODS = ("grad-cam", "lrp", "input-times-gradient")
 def test_wrappers_are_taken_off(name: str, wrap: Any, small: Classifier, images: Tensor) -> None:
     expected = explainers.create(name).explain(small, images)
     assert np.array_equal(explainers.create(name).explain(wrap(copy.deepcopy(small)), images).maps, expected.maps)
+
+
+def test_a_model_that_is_distributed_is_taken_out(small: Classifier, images: Tensor) -> None:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = DistributedDataParallel(copy.deepcopy(small))
+        for name in METHODS:
+            expected = explainers.create(name).explain(small, images)
+            assert np.array_equal(explainers.create(name).explain(model, images).maps, expected.maps)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_compiled_parts_are_taken_off_the_copy_only(small: Classifier, images: Tensor) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from imgcls.core.errors import ConfigError, UnsupportedModelError
 from imgcls.explain.base import explainers
-from imgcls.explain.lrp_zennit import LrpZennit
+from imgcls.explain.lrp_zennit import COMPOSITES, LrpZennit
 
 
 def torchvision(model: str, **options: Any) -> dict[str, Any]:
@@ -97,8 +97,21 @@ def test_merging_is_exact_where_eps_is_large(build: Any) -> None:
 
 
 def test_unknown_composites_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"'explainer.composite' must be one of 'epsilon-plus-flat', got 'gamma'"):
+    with pytest.raises(ConfigError, match=r"'explainer.composite' must be one of 'epsilon-plus', .*, got 'gamma'"):
         explainers.create({"name": "lrp-zennit", "composite": "gamma"})
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
+def test_composites_are_those_that_our_own_engine_has(composite: str) -> None:
+    from torchvision.models import resnet18
+
+    from imgcls.explain.lrp import Lrp
+
+    model = resnet18(num_classes=5).eval()
+    own = Lrp(composite=composite).explain(model, batch(64), [0, 3, 4]).native
+    found = LrpZennit(composite=composite).explain(model, batch(64), [0, 3, 4]).native
+    pairs = zip(own.reshape(3, -1), found.reshape(3, -1), strict=True)
+    assert [np.corrcoef(one, other)[0, 1] for one, other in pairs] == pytest.approx([1, 1, 1], abs=0.02)
 
 
 def test_a_linear_model_shares_its_score_as_the_flat_rule_says() -> None:

@@ -9,6 +9,7 @@ from sklearn import metrics
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.explain.attributions import Attributions
 from imgcls.explain.mask_scores import CELLS, MaskScores, fit_masks
+from imgcls.explain.ranking import Ranked
 
 LEVELS = arrays.arrays(np.float32, (3, 4, 5), elements=st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0]))
 MASKS = arrays.arrays(np.bool_, (3, 4, 5))
@@ -86,6 +87,20 @@ def test_a_map_all_inside() -> None:
     row = MaskScores().rows(*fixture(np.s_[0:100, 0:100], np.s_[0:100, 0:100])).iloc[0]
     assert (row[["mass", "rank", "pointing", "average_precision", "roc_auc", "iou@otsu"]] == 1).all()
     assert row["gain"] == pytest.approx(224**2 / 100**2)
+
+
+def test_of_more_pixels_than_the_mask_has_the_rest_lies_outside() -> None:
+    maps, masks = fixture(np.s_[0:100, 0:100], np.s_[0:100, 0:100])
+    ranked = Ranked.of(maps.reshape(1, -1).astype(float), masks.reshape(1, -1).astype(float))
+    assert ranked.hits_among(np.array([10_000.0])) / 10_000 == 1
+    assert ranked.hits_among(np.array([40_000.0])) / 40_000 == 0.25
+
+
+def test_a_map_beside_the_mask() -> None:
+    row = MaskScores().rows(*fixture(np.s_[0:112, 0:112], np.s_[112:224, 112:224])).iloc[0]
+    assert (row["mass"], row["rank"], row["pointing"]) == (0, 0, 0)
+    assert row["average_precision"] == pytest.approx(0.25)
+    assert row["roc_auc"] == pytest.approx(1 / 3)
 
 
 def test_a_uniform_map_scores_its_area_and_auroc_a_half() -> None:

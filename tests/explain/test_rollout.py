@@ -75,7 +75,15 @@ def test_layers_that_attend_evenly_keep_a_known_share(layers: int) -> None:
     with torch.no_grad():
         for block in model.blocks:
             block.attn.qkv.weight[:32], block.attn.qkv.bias[:32] = 0, 0  # queries and keys
-    assert Rollout().explain(model, drawn(1)).native == pytest.approx((1 - 2.0**-layers) / 17, rel=1e-5)
+    found = Rollout().explain(model, drawn(1)).native
+    assert found == pytest.approx((1 - 2.0**-layers) / 17, rel=1e-5)
+    assert 1 - found.sum() == pytest.approx((1 - 2.0**-layers) / 17 + 2.0**-layers, rel=1e-5)  # the token of the class
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_all_that_is_read_is_one(fusion: str) -> None:
+    found = Rollout(fusion=fusion).explain(transformer(global_pool="avg", class_token=False), drawn())
+    assert found.native.sum(axis=(1, 2)) == pytest.approx(1, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from imgcls.explain.imputation import imputed
 from imgcls.explain.isolation import isolated
 from imgcls.explain.targets import Target, scores
 
-__all__ = ["Answer", "Curves", "answering", "max_sensitivity", "perturbed", "road"]
+__all__ = ["Answer", "Curves", "answering", "average_drop", "max_sensitivity", "perturbed", "road"]
 
 #: From images (B, C, H, W) and their positions (B,) to the answer about each, (B,).
 Answer = Callable[[Tensor, Ints], Floats]
@@ -132,6 +132,38 @@ def perturbed(
             come.append(answer(torch.where(first, images[rows], filling), rows))
     deletion, insertion = (_by_image(part, len(edges)) for part in (left, come))
     return Curves(fractions=edges / pixels, deletion=deletion, insertion=insertion)
+
+
+def average_drop(
+    answer: Answer, images: Tensor, maps: npt.NDArray[np.floating[Any]], *, batch_size: int = 32
+) -> tuple[float, float]:
+    """Compare the answer about each image with that about its relevant part alone.
+
+    Chattopadhyay et al., Grad-CAM++, WACV 2018, section 4.1: each image is multiplied by its map, the negative part
+    left out, divided by its maximum. It favours maps that keep much of the image, so look at their size beside it.
+
+    Args:
+        answer: What the model says, as `answering` gives it.
+        images: (N, C, H, W), normalised.
+        maps: (N, H, W) relevance.
+        batch_size: Images asked at a time.
+
+    Returns:
+        The mean share of its answer that an image loses (0 where it gains), and the share of images that gain.
+
+    Raises:
+        ConfigError: if the sizes differ, or there are no images.
+    """
+    _check(images, maps)
+    if not len(images):
+        raise ConfigError("'images' must hold at least one, got none")
+    kept = np.maximum(np.asarray(maps, dtype=np.float64), 0)
+    highest = kept.max(axis=(1, 2), keepdims=True)
+    shares = torch.from_numpy(np.divide(kept, highest, out=np.zeros_like(kept), where=highest > 0)).to(images)
+    blocks = list(_blocks(len(images), batch_size))
+    whole = np.concatenate([answer(images[rows], rows) for rows in blocks])
+    part = np.concatenate([answer(images[rows] * shares[rows].unsqueeze(1), rows) for rows in blocks])
+    return float(np.mean(np.maximum(whole - part, 0) / whole)), float(np.mean(part > whole))
 
 
 def road(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from imgcls.core import options
 from imgcls.core.dumping import dump_fields
 from imgcls.explain.base import Explainer, scores
+from imgcls.explain.bounds import bounds
 from imgcls.explain.completeness import Completeness, completeness, refuse
 from imgcls.explain.composites import COMPOSITES, GAMMA, PLUS, Composite, to_composite
 from imgcls.explain.examination import finding
@@ -19,7 +20,6 @@ from imgcls.explain.propagation import Propagation
 from imgcls.explain.rewrites import NORMS
 from imgcls.explain.rules import ZPlus
 from imgcls.explain.targets import Score
-from imgcls.models.base import Classifier
 
 __all__ = ["Lrp"]
 
@@ -101,7 +101,7 @@ class Lrp(Explainer):
             Maps (B, H, W), summed over the channels.
         """
         composite, zero_bias = self._rules(finding(self, model))
-        pixels = None if composite.first is None else (images, *_bounds(model, images.detach()))
+        pixels = None if composite.first is None else (images, *bounds(model, images.detach()))
         with Propagation(composite, zero_bias=zero_bias, split=self.attention == "attn-lrp", pixels=pixels):
             score = scores(model(images), target)
         (found,) = torch.autograd.grad(score.sum(), images)
@@ -126,14 +126,3 @@ class Lrp(Explainer):
         composite = composite or (GAMMA if normed else PLUS)
         by_default = isinstance(composite.conv, ZPlus) and not normed
         return composite, by_default if self.zero_bias is None else self.zero_bias
-
-
-# Black and white as the network gets them; where nobody knows them, the extremes of each image.
-def _bounds(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    if isinstance(model, Classifier):
-        mean, std = (torch.tensor(v).to(images).view(1, -1, 1, 1) for v in (model.facts.mean, model.facts.std))
-        low, high = -mean / std, (1 - mean) / std
-        if low.shape[1] == images.shape[1]:
-            return low.expand_as(images), high.expand_as(images)
-    low, high = (edge(images, dim=(2, 3), keepdim=True) for edge in (torch.amin, torch.amax))
-    return low.expand_as(images), high.expand_as(images)

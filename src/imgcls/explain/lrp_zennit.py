@@ -11,10 +11,20 @@ from torch import Tensor, nn
 from imgcls.core import options
 from imgcls.core.errors import UnsupportedModelError
 from imgcls.explain.base import Explainer, scores
+from imgcls.explain.bounds import bounds
 from imgcls.explain.operations import unruled
 from imgcls.explain.targets import Score
 
 __all__ = ["LrpZennit"]
+
+#: Zennit's classes by our names.
+COMPOSITES = {
+    "epsilon-plus": "EpsilonPlus",
+    "epsilon-plus-flat": "EpsilonPlusFlat",
+    "epsilon-alpha2-beta1": "EpsilonAlpha2Beta1",
+    "epsilon-alpha2-beta1-flat": "EpsilonAlpha2Beta1Flat",
+    "epsilon-gamma-box": "EpsilonGammaBox",
+}
 
 #: Between these the sum of a map may lie, in parts of the score.
 LOW, HIGH = 0.8, 1.25
@@ -38,7 +48,7 @@ class LrpZennit(Explainer):
     0.8 to 1.25. `Attributions.conserved` has the number of every image.
 
     Batch norms are merged into the convolutions before them, residual additions of
-    torchvision's ResNets get a rule, and biases take no relevance.
+    torchvision's ResNets get a rule.
 
     Bach et al., On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise
     Relevance Propagation, PLoS ONE 10(7), 2015; the composite is from Kohlbrenner et al.,
@@ -46,14 +56,16 @@ class LrpZennit(Explainer):
     Lapuschkin et al., Unmasking Clever Hans predictors, Nature Communications 10, 2019.
 
     Attributes:
-        composite: Which rule each layer gets. `epsilon-plus-flat`: the flat rule for the
-            first layer, z+ for convolutions, epsilon for linear layers.
+        composite: Which rule each layer gets: `epsilon-plus`, `epsilon-plus-flat`, `epsilon-alpha2-beta1`,
+            `epsilon-alpha2-beta1-flat` or `epsilon-gamma-box`, as zennit makes them. Epsilon is for linear layers, the
+            second rule for convolutions, the last one for the first layer. Biases take relevance under the gamma rule
+            alone, whose maps are wrong without them.
     """
 
     conserves: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("zennit",)
 
-    composite: str = attrs.field(default="epsilon-plus-flat", validator=options.choice("epsilon-plus-flat"))
+    composite: str = attrs.field(default="epsilon-plus-flat", validator=options.choice(*COMPOSITES))
 
     def attribute(self, model: nn.Module, images: Tensor, target: Score) -> Tensor:
         """Compute the maps.
@@ -74,12 +86,22 @@ class LrpZennit(Explainer):
             logits = model(images)
             score = scores(logits, target)
         _merge_batch_norms(model)
-        with _composite().context(model):
+        with self._made(model, images).context(model):
             maps = _relevance(model, images, target, logits)
             ratio = _ratio(maps, score)
             if not LOW <= ratio <= HIGH:
                 raise _refusal(f"a ratio of {ratio:.4g}", ", ".join(unruled(model, images)) or _UNKNOWN)
         return maps
+
+    def _made(self, model: nn.Module, images: Tensor) -> Any:
+        from zennit import composites
+        from zennit.rules import zero_bias
+        from zennit.torchvision import ResNetBasicBlockCanonizer, ResNetBottleneckCanonizer
+
+        make = getattr(composites, COMPOSITES[self.composite])
+        low, high = bounds(model, images.detach())
+        own = {"low": low, "high": high} if self.composite == "epsilon-gamma-box" else {"zero_params": zero_bias()}
+        return make(canonizers=[ResNetBasicBlockCanonizer(), ResNetBottleneckCanonizer()], **own)
 
 
 # On the copy that the explainer was given, so that nothing has to be undone.
@@ -93,16 +115,6 @@ def _merge_batch_norms(model: nn.Module) -> None:
     for one in merged:
         # Zennit up to 0.5.1 leaves it, which changes the output: by 12 % on EfficientNets, where it is large.
         one.batch_norm.eps = 0.0
-
-
-def _composite() -> Any:
-    from zennit.composites import EpsilonPlusFlat
-    from zennit.rules import zero_bias
-    from zennit.torchvision import ResNetBasicBlockCanonizer, ResNetBottleneckCanonizer
-
-    return EpsilonPlusFlat(
-        zero_params=zero_bias(), canonizers=[ResNetBasicBlockCanonizer(), ResNetBottleneckCanonizer()]
-    )
 
 
 def _relevance(model: nn.Module, images: Tensor, target: Score, expected: Tensor) -> Tensor:
