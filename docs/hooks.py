@@ -33,6 +33,7 @@ TUTORIALS = Path(__file__).parent / "tutorials"
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace `<!-- table: NAME -->` by the rows of `results/NAME.json`, and `NAME.PART` by others of its lists.
 
+    Under a table of `rows` stands the machine that they were measured on, where the file says it.
     `<!-- commands -->` becomes the reference of the command line.
 
     Args:
@@ -79,9 +80,18 @@ def _photographs() -> NDArray[np.uint8]:
 
 
 def _table(name: str, part: str) -> str:
-    rows = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))[part]
+    results = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    rows = results[part]
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return table + (_machine(results) if part == "rows" else "")
+
+
+# Where it was measured, under the first table of the results; parts of them may have been measured elsewhere.
+def _machine(results: dict[str, Any]) -> str:
+    parts = [results, *(value for value in results.values() if isinstance(value, dict))]
+    machines = dict.fromkeys(part["machine"] for part in parts if "machine" in part)
+    return f"\n\n*Measured on {'; '.join(machines)}.*" if machines else ""
 
 
 # A section for each command, from what `--help` shows.

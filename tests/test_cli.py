@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +84,78 @@ def test_a_run_trains_again_from_its_own_configuration(
 ) -> None:
     assert call(monkeypatch, "train", run / "config.yaml", f"out={tmp_path / 'again'}") == 0
     pd.testing.assert_frame_equal(imgcls.load_run(run).metrics, imgcls.load_run(tmp_path / "again").metrics)
+
+
+# Going on, and evaluating again
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--resume", "'out' must name a run that has begun for '--resume', got"),
+        ("--evaluate-only", "'out' must name a finished run for '--evaluate-only', got"),
+    ],
+)
+@pytest.mark.parametrize("out", ["null", "new"])
+def test_going_on_with_nothing_is_refused_and_trains_nothing(
+    word: str,
+    said: str,
+    out: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = written(tmp_path / "config.yaml", config(folder))
+    assert call(monkeypatch, "train", file, f"out={out}", word) == 1
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.fixture
+def begun(run: Path, folder: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A configuration, and the folder of its run, which was cut off before it was judged."""
+    place = tmp_path / "run"
+    shutil.copytree(run, place)
+    (place / "run.json").unlink()
+    stages = [{"epochs": 1, "lr": 2e-2}]
+    return written(tmp_path / "config.yaml", config(folder, out=str(place), stages=stages)), place
+
+
+def test_resume_goes_on_with_what_was_trained(
+    begun: tuple[Path, Path], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, place = begun
+    assert call(monkeypatch, "train", file, "--resume") == 0
+    assert (place / "fold_0" / "history.csv").read_bytes() == (run / "fold_0" / "history.csv").read_bytes()
+    assert imgcls.load_run(place).metrics.equals(imgcls.load_run(run).metrics)
+
+
+def test_evaluate_only_wants_a_finished_run_and_leaves_its_models_alone(
+    begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, place = begun
+    assert call(monkeypatch, "train", file, "--evaluate-only") == 1
+    assert "must name a finished run" in capsys.readouterr().err
+    assert call(monkeypatch, "train", file) == 0
+    before = {path: path.stat().st_mtime_ns for path in (place / "fold_0").iterdir()}
+    (place / "report.html").unlink()
+    capsys.readouterr()
+    assert call(monkeypatch, "train", file, "--evaluate-only") == 0
+    assert {path: path.stat().st_mtime_ns for path in (place / "fold_0").iterdir()} == before
+    assert (place / "report.html").exists()
+    assert "by image (n = 12)" in capsys.readouterr().out
+
+
+def test_schema_is_printed_or_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "schema") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {"data", "backbone", "search"} <= set(printed["properties"])
+    assert call(monkeypatch, "schema", "--out", tmp_path / "schema.json") == 0
+    assert json.loads((tmp_path / "schema.json").read_text(encoding="utf-8")) == printed
 
 
 def test_predict_takes_folders_and_writes_a_table(

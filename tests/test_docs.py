@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import sys
@@ -9,6 +10,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,9 +21,11 @@ from PIL import Image
 from torch import nn
 
 import imgcls
-from imgcls import Dataset, Searcher, Trainer
+from imgcls import Dataset, Searcher, Stage, Trainer
 from imgcls.core.config import from_yaml
+from imgcls.core.config_files import read_config
 from imgcls.core.errors import DataError, missing_extra
+from imgcls.execution.cluster import cluster_of
 from imgcls.testing import blobs, write_image_folder
 
 ROOT = Path(__file__).parent.parent
@@ -38,9 +42,14 @@ ABOUT_A_RUN = [
     f"docs/{name}.md"
     for name in (
         *("backbones", "balancing", "calibration", "checking", "concepts", "evaluation", "export", "images"),
-        *("prediction", "report", "splitting", "thresholds", "training"),
+        *("prediction", "report", "run", "splitting", "thresholds", "training"),
     )
 ]
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -113,7 +122,7 @@ def test_code_of_the_page_on_searching_runs(finished: Path, tmp_path: Path, monk
     trainer = _trainer(_study(finished), stages=stages)
     _run_blocks("docs/search.md", {"trainer": trainer}, tmp_path, monkeypatch)
     assert (tmp_path / "runs" / "search" / "best.yaml").exists()
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/search.md").read_text(encoding="utf-8"), re.S | re.M)
+    (block,) = _blocks("docs/search.md", "yaml")
     options = trainer.to_config() | {"data": {"from": "folder", "root": str(finished / "xrays"), "group": r"(g\d+)-"}}
     assert len(Searcher.from_config({**options, **from_yaml(block, source="search.md")}).space) == 3
 
@@ -128,7 +137,7 @@ def test_code_of_the_page_on_fitting_runs(finished: Path, tmp_path: Path, monkey
 
 
 def _run_blocks(page: str, names: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = _blocks(page, "python")
     monkeypatch.chdir(place)
     module = types.ModuleType("page")  # classes of the page can be pickled, as those of a file can
     module.__dict__.update(names)
@@ -138,21 +147,84 @@ def _run_blocks(page: str, names: dict[str, Any], place: Path, monkeypatch: pyte
     assert blocks
 
 
+# Code and configurations that would take a cluster, or long
+
+
+@pytest.mark.parametrize("page", ["parallel", "cluster"])
+def test_calls_of_the_pages_on_executors_have_options_that_exist(page: str) -> None:
+    kinds: dict[str, type] = {"Trainer": Trainer, "Searcher": Searcher}
+    found = 0
+    for block in _blocks(f"docs/{page}.md", "python"):
+        for call in (node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)):
+            if not isinstance(call.func, ast.Name):
+                assert isinstance(call.func, ast.Attribute)
+                assert call.func.attr in {"fit", "run"}
+                continue
+            given = {str(word.arg): word.value for word in call.keywords}
+            assert given.keys() <= {field.alias for field in attrs.fields(kinds[call.func.id])}
+            executor = ast.literal_eval(given["executor"])
+            assert executor == "processes" or cluster_of(executor) is not None
+            found += 1
+    assert found
+
+
+def test_the_yaml_of_the_page_on_clusters_can_be_read() -> None:
+    (block,) = _blocks("docs/cluster.md", "yaml")
+    said = re.search(r"entrypoint: imgcls search \S+ +# (executor: .*); (workers: \d+)", block)
+    assert said is not None
+    assert from_yaml(block)["kind"] == "RayJob"
+    options = from_yaml("\n".join(said.groups()))
+    assert cluster_of(options["executor"]) is not None
+    assert options["workers"] == 4
+
+
+@pytest.fixture
+def chest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a set in the form of the chest X-rays."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(24):
+        split, label = ("test", "train", "train")[number % 3], ("NORMAL", "PNEUMONIA")[number % 2]
+        name = f"IM-{number:04d}-0001.png" if label == "NORMAL" else f"person{number}_virus_1.png"
+        (Path("chest_xray") / split / label).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(Path("chest_xray") / split / label / name)
+    return tmp_path
+
+
+def test_the_configurations_of_the_page_on_them_are_whole(chest: Path) -> None:
+    for name, block in zip(("base.yaml", "more.yaml"), _blocks("docs/configuration.md", "yaml"), strict=True):
+        (chest / name).write_text(block, encoding="utf-8")
+    base, more = (Trainer.from_config(read_config(chest / name)) for name in ("base.yaml", "more.yaml"))
+    assert (base.out, more.out) == ("runs/chest", "runs/convnext")
+    assert len(more.stages) == len(base.stages) == 2
+
+
+def test_the_configuration_of_the_page_on_chest_x_rays_is_whole(chest: Path) -> None:
+    (block,) = _blocks("docs/chest_xray.md", "yaml")
+    (file,) = re.findall(r'^--8<-- "(.*)"$', block, re.MULTILINE)
+    (chest / "mobilenetv2_100.safetensors").touch()
+    assert Trainer.from_config(read_config(ROOT / file)).data.positive == "PNEUMONIA"
+
+
+@pytest.mark.parametrize("line", "".join(_blocks("docs/training.md", "yaml")).splitlines())
+def test_every_line_of_yaml_of_the_page_on_training_is_an_option_of_a_stage(line: str) -> None:
+    assert Stage(epochs=20, **from_yaml(line))
+
+
 # The configurations of the pages for those who come from other programs
 
 
-MIGRATIONS = [path for path in sorted((ROOT / "docs" / "migration").glob("*.md")) if path.stem != "index"]
+MIGRATIONS = [path.stem for path in sorted((ROOT / "docs" / "migration").glob("*.md")) if path.stem != "index"]
 
 
-@pytest.mark.parametrize("page", MIGRATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", MIGRATIONS)
 def test_the_configurations_of_a_migration_page_can_be_read(
-    page: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = _blocks(f"docs/migration/{page}.md", "yaml")
     assert blocks
     for block in blocks:
-        options = from_yaml(block, source=page.name)
+        options = from_yaml(block, source=page)
         with pytest.raises(DataError, match=r"must (name|be) an existing"):  # all but the files is right
             Dataset.from_config(options["data"])
         options["data"] = {"from": "folder", "root": str(finished / "xrays"), "group": r"(g\d+)-"}

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from imgcls import Balancer, Stage, Trainer
+from imgcls import Balancer, Searcher, Stage, Trainer
 from imgcls.core.config import from_yaml, to_yaml
 from imgcls.schema import config_schema
 from imgcls.testing import blobs
@@ -13,6 +15,11 @@ from imgcls.testing import blobs
 jsonschema = pytest.importorskip("jsonschema")
 
 SCHEMA = config_schema()
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+#: Pages whose YAML is a configuration, or a part of one.
+PAGES = ["search", "configuration", *sorted(f"migration/{path.stem}" for path in (DOCS / "migration").glob("*_*.md"))]
 
 
 def errors(options: dict[str, Any]) -> list[str]:
@@ -54,6 +61,33 @@ precision: bf16
     assert errors(from_yaml(text)) == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_the_configurations_of_the_pages_fit(page: str) -> None:
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        assert errors(from_yaml(block)) == []
+
+
+def test_every_option_of_a_search_fits() -> None:
+    space = {
+        "batch_size": [8, 16],
+        "seed": 3,
+        "head": {"fixed": {"depth": 2}},
+        "head.depth": {"int": [1, 3], "step": 1},
+    }
+    search = {
+        "space": space,
+        "backend": {"name": "grid"},
+        "prune": {"folds": 2},
+        "executor": {"name": "ray", "cpus": 2},
+    }
+    assert errors({"search": {**search, "outer": "holdout", "objectives": ["latency"], "limits": {"latency": 9}}}) == []
+    assert errors({"search": {"backend": {"name": "optuna", "sampler": {"name": "tpe"}, "pruner": "median"}}}) == []
+    assert errors({"search": {"prune": "folds", "backend": "sobol", "timeout": None}}) == []
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -63,6 +97,12 @@ precision: bf16
         {"splitter": "stratified"},
         {"optimizer": {"name": "sgd", "momentums": 0.9}},
         {"data": {"from": "nowhere"}},
+        {"search": {"trails": 3}},
+        {"search": {"backend": "optima"}},
+        {"search": {"backend": {"name": "optuna", "sampler": 3}}},
+        {"balancer": {"sampler": "weighed"}},
+        {"search": {"prune": "fold"}},
+        {"search": {"space": {"stages.0.lr": {"float": [1e-5]}}}},
     ],
 )
 def test_wrong_names_and_types_are_found(wrong: dict[str, Any]) -> None:
@@ -72,3 +112,5 @@ def test_wrong_names_and_types_are_found(wrong: dict[str, Any]) -> None:
 def test_every_option_is_explained() -> None:
     told = {name for name, found in SCHEMA["properties"].items() if found.get("description")}
     assert {field.name for field in attrs.fields(Trainer)} <= told
+    told = {name for name, found in SCHEMA["properties"]["search"]["properties"].items() if found.get("description")}
+    assert told == {field.name for field in attrs.fields(Searcher)} - {"trainer"}

@@ -10,12 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy import stats
 from sklearn.metrics import average_precision_score
+from torch import nn
 
 from imgcls import Choice, Float, ImageSpec, ImgclsError, Searcher, Space, Stage, Trainer
 from imgcls.core.errors import ConfigError
 from imgcls.evaluation.predictions import Predictions
+from imgcls.models.module import ModuleBackbone
+from imgcls.search.trials import Entry, Outcome, Trial
 from imgcls.searching import trial
+from imgcls.searching.conducting import Conductor
+from imgcls.searching.results import rows
 from imgcls.searching.showing import shown
 from imgcls.searching.variants import variant
 from imgcls.testing import blobs
@@ -230,6 +236,51 @@ def test_the_time_ends_a_search_and_the_next_call_goes_on(searcher: Searcher, tm
     assert attrs.evolve(short, timeout=None).run().table["value"].tolist() == searcher.run().table["value"].tolist()
 
 
+def test_what_is_only_ahead_when_the_time_is_over_is_not_judged(
+    searcher: Searcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = attrs.evolve(searcher, timeout=1e6, out=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Conductor, "_is_over", lambda self: sum(one.outcome is not None for one in self.study.entries) > 1
+        )
+        found = cut.run()
+    assert (found.done, len(found.entries)) == (False, 2)
+    assert not list(tmp_path.glob("trial_*/run.json"))
+    assert cut.run().done
+    assert len(list(tmp_path.glob("trial_*/run.json"))) == 1
+
+
+def test_the_end_of_the_space_is_said(
+    searcher: Searcher, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMGCLS_QUIET", raising=False)
+    attrs.evolve(searcher, space={"stages.0.lr": [1e-2, 1e-3]}, backend="random", trials=9, out=tmp_path).run()
+    assert "The space has no more than 2 trials, and all are done" in capsys.readouterr().err
+
+
+def test_an_own_module_can_be_searched_over(tmp_path: Path) -> None:
+    own = trainer(backbone=ModuleBackbone(module=nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), mean=(0.5,), std=(0.2,)))
+    found = Searcher(own, space={"backbone": [{"name": "small-cnn", "base": 4, "depth": 2}]}, out=tmp_path).run()
+    assert [entry.outcome.state for entry in found.entries if entry.outcome] == ["complete", "complete"]
+    assert found.table["backbone"][0].startswith("ModuleBackbone(")
+
+
+def test_a_test_set_that_records_name_is_not_searched_in(tmp_path: Path) -> None:
+    data = blobs(groups=16, splits=["train", "train", "test"])
+    with pytest.raises(ConfigError, match="'outer' must be None beside a fixed test set"):
+        Searcher(trainer(data=data), space={"stages.0.lr": [1e-2]}, outer="stratified-group-kfold", out=tmp_path).run()
+
+
+def test_a_trial_that_breaks_a_limit_is_not_shown_as_the_best(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"backend": "grid", "trials": None, "limits": {"parameters": 0.002}}
+    Searcher(trainer(), space={"backbone.base": [4, 16]}, out=tmp_path, **options).run()
+    text = shown(tmp_path)
+    assert "2 complete" in text
+    assert [line.split()[:3] for line in text.splitlines()[1:2]] == [["0", "complete", "4"]]
+    assert text.splitlines()[2] == "2 complete"
+
+
 def test_cost_of_the_model_counts_and_is_limited(tmp_path: Path) -> None:
     space = {"backbone.base": [4, 16]}
     search = Searcher(
@@ -286,6 +337,7 @@ def test_the_files_of_a_search(searcher: Searcher) -> None:
             {"backend": {"name": "optuna", "pruner": "median"}, "objectives": ["latency"]},
             "'pruner' must be None where there are several directions",
         ),
+        ({"prune": "folds", "objectives": ["latency"]}, "'prune' must be None beside 'objectives', .* another, got"),
     ],
 )
 def test_wrong_options_are_refused_before_the_first_trial(options: dict[str, object], message: str) -> None:
@@ -324,3 +376,13 @@ def test_values_are_those_of_the_stored_predictions(searcher: Searcher) -> None:
         assert entry.outcome is not None
         precision = average_precision_score(found.labels == found.positive_index, found.scores)
         assert entry.outcome.values[0] == pytest.approx(precision, abs=1e-6)
+
+
+def test_values_over_folds_have_a_t_interval() -> None:
+    values = [0.7, 0.8, 0.95]
+    done = Outcome("complete", values=np.mean(values), facts={"values": values})
+    (row,) = rows([Entry(trial=Trial(number=0, params={"lr": 0.1}), outcome=done)])
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(expected))
+    single = attrs.evolve(done, facts={"values": [0.7]})
+    assert rows([Entry(trial=Trial(number=0, params={}), outcome=single)])[0]["low"] is None

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from imgcls.core import config
 from imgcls.core.dumping import dump, spec_of
@@ -26,7 +27,7 @@ from imgcls.inference.starting import Start
 from imgcls.models.base import Classifier
 from imgcls.models.freezing import trained
 from imgcls.runtime.batches import Batches
-from imgcls.runtime.device import Runtime, choose_runtime, pick_device
+from imgcls.runtime.device import Runtime, choose_runtime, measured_once, pick_device
 from imgcls.runtime.ranks import Ranks
 from imgcls.runtime.sources import Source, open_source, resolved
 from imgcls.splitting.kfold import StratifiedGroupKFold, StratifiedKFold
@@ -64,7 +65,8 @@ def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
 
     Raises:
         SplitError: if the set cannot be divided so, or a class has no record to validate though
-            thresholds or the monitored metric need it.
+            thresholds or the monitored metric need it, or `init_from` knows records that a fold holds back.
+        WeightsError: if `init_from` has no weights for the set.
     """
     data = trainer.data
     splitter = trainer.splitter or (StratifiedKFold() if data.groups is None else StratifiedGroupKFold())
@@ -77,6 +79,8 @@ def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
         _refuse_blind(folds, data)
     if trainer.rule is not None and not data.multilabel:
         _refuse_few(folds, data, trainer.rule)
+    if trainer.init_from is not None:
+        Start.over(Path(trainer.init_from)).check(data, folds)
     return folds
 
 
@@ -233,13 +237,24 @@ def _open(trainer: Trainer, data: Dataset, spec: ImageSpec, view: str | None = N
 
 
 def _measured(trainer: Trainer, probe: Classifier, source: Source, spec: ImageSpec) -> Runtime:
-    seen = np.setdiff1d(np.arange(len(trainer.data)), list(source.bad))[: min(_PROBE, trainer.batch_size)]
-    first = Runtime(device=pick_device(trainer.device))
-    batches = Batches.over(source, first, spec=resolved(spec, source, seen))
     steps = sum(stage.epochs for stage in trainer.stages) * len(trainer.data) // trainer.batch_size
     wanted = trainer.compile if trainer.compile != "auto" or steps >= _LONG else False
-    images = batches.images(seen).cpu()
-    return choose_runtime(probe, images, device=trainer.device, precision=trainer.precision, compiled=wanted)
+
+    def measure() -> Runtime:
+        images = _some_images(trainer, source, spec)
+        return choose_runtime(probe, images, device=trainer.device, precision=trainer.precision, compiled=wanted)
+
+    kind = torch.device(pick_device(trainer.device)).type
+    key = json.dumps([dump(trainer.backbone), spec.channels, spec.size, kind, trainer.precision, wanted])
+    if trainer.precision != "auto" or "opaque" in key:  # what no file describes may be another one each time
+        return measure()
+    return attrs.evolve(measured_once(key, measure), threads=torch.get_num_threads())
+
+
+def _some_images(trainer: Trainer, source: Source, spec: ImageSpec) -> Tensor:
+    seen = np.setdiff1d(np.arange(len(trainer.data)), list(source.bad))[: min(_PROBE, trainer.batch_size)]
+    first = Runtime(device=pick_device(trainer.device))
+    return Batches.over(source, first, spec=resolved(spec, source, seen)).images(seen).cpu()
 
 
 def _recipe(

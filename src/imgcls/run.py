@@ -21,6 +21,7 @@ from imgcls.explain.base import Attributions, Explainer, explainers
 from imgcls.inference.attribution_folder import explain_run
 from imgcls.inference.explaining import Request
 from imgcls.inference.scoring import score
+from imgcls.inference.sealing import SUMS
 from imgcls.inference.using import Using
 from imgcls.models.base import Backbone
 from imgcls.report.card import write_card
@@ -248,6 +249,11 @@ def load_run(
     """
     folder = Path(path)
     if not (folder / "run.json").exists():
+        if (folder / SUMS).exists():
+            raise RunError(
+                f"'path' must name the folder of a finished run, got an export at {str(folder)!r}; "
+                "'imgcls.load_exported' opens it"
+            )
         what = "an unfinished one" if (folder / "config.yaml").exists() else "none"
         raise RunError(f"'path' must name the folder of a finished run, got {what} at {str(folder)!r}")
     facts = read_json(folder / "run.json")

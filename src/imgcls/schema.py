@@ -20,6 +20,7 @@ from imgcls.core.dumping import dump
 from imgcls.core.plugins import Plugin, all_plugins
 from imgcls.data.dataset import Dataset
 from imgcls.data.readers import READERS
+from imgcls.searcher import Searcher
 from imgcls.trainer import Trainer
 
 __all__ = ["config_schema"]
@@ -45,21 +46,38 @@ _SPECIAL: dict[str, Schema] = {
     "test": {"type": ["string", "number", "null"]},
     "size": {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}, {"type": "null"}]},
     "callbacks": {"type": "array", "maxItems": 0},
+    "space": {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#/$defs/Parameter"}},
 }
 
-#: Fields that a word stands for.
-_BY_WORD = {"balancer": "sampler"}
+#: Fields for which a word may stand.
+_BY_WORD: dict[str, Schema] = {"balancer": {"type": "string"}, "prune": {"const": "folds"}}
+
+#: Options of another library's class, for which the name of the class may stand.
+_BY_NAME = frozenset({"sampler", "pruner", "searcher"})
+
+#: A parameter of a search, in its plain form; a value without a kind is a choice (a list) or fixed.
+_PARAMETER: Schema = {
+    "type": ["string", "number", "boolean", "null", "array", "object"],
+    "properties": {
+        "choice": {"type": "array", "minItems": 1},
+        "float": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+        "int": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+        "log": {"type": "boolean"},
+        "step": {"type": "integer"},
+        "when": {"type": "object"},
+    },
+}
 
 
 def config_schema() -> Schema:
-    """Describe a configuration: the data and every option of the Trainer.
+    """Describe a configuration: the data, every option of the Trainer, and under `search` those of the Searcher.
 
     It checks names and types; ranges, and what goes with what, are checked when the Trainer is made.
 
     Returns:
         The schema, JSON Schema 2020-12.
     """
-    known: dict[str, Schema] = {}
+    known: dict[str, Schema] = {"Parameter": _PARAMETER}
     properties = _properties(Trainer, known, without={"data"})
     include = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
     return {
@@ -70,10 +88,18 @@ def config_schema() -> Schema:
             INCLUDE: include | {"description": "Files that this one stands over."},
             "data": _data(),
             **properties,
+            "search": _search(known),
         },
         "additionalProperties": False,
         "$defs": known,
     }
+
+
+# An included file may hold what is required, so nothing is.
+def _search(known: dict[str, Schema]) -> Schema:
+    told = "What `imgcls search` tries: the options of the Searcher."
+    properties = _properties(Searcher, known, without={"trainer"})
+    return {"description": told, "type": "object", "properties": properties, "additionalProperties": False}
 
 
 def _data() -> Schema:
@@ -109,8 +135,10 @@ def _told(text: str | None) -> Schema:
 
 def _field(field: attrs.Attribute[Any], hint: Any, known: dict[str, Schema]) -> Schema:
     found = _SPECIAL.get(str(field.alias)) or _of(hint, known)
-    if field.alias in _BY_WORD:
+    if field.alias in _BY_NAME and "$ref" not in found:  # a plugin knows its names
         found = {"anyOf": [found, {"type": "string"}]}
+    if field.alias in _BY_WORD:
+        found = {"anyOf": [found, _BY_WORD[field.alias]]}
     default = field.default
     if default is not attrs.NOTHING and not isinstance(default, attrs.Factory):  # type: ignore[arg-type]
         return found | {"default": dump(default)}

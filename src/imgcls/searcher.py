@@ -158,6 +158,9 @@ class Searcher:
             rule = "be 'local' in a search, whose trials train their folds one after the other"
             remedy = "take Searcher(executor='processes', workers=...)"
             raise rejected("trainer.executor", rule, self.trainer.executor, remedy)
+        if self.prune is not None and self.objectives:
+            rule = "be None beside 'objectives', since a trial that is behind in the metric may be ahead in another"
+            raise rejected("prune", rule, self.prune)
         if self.executor != "local":
             check_cluster(self.executor, self.trainer.device)
             check_ranks(self.executor, self.ranks, self.trainer.device)
@@ -228,7 +231,7 @@ class Searcher:
             say(f"Outer fold {fold + 1}")
             out = self.out / f"outer_{fold}"
             inner = attrs.evolve(self, trainer=trainer, outer=None, timeout=timeout, out=out).run()
-            if inner.winner is None or inner.winner.outcome is None:
+            if not inner.done or inner.winner is None or inner.winner.outcome is None:
                 return None
             trial, val = inner.winner.trial, inner.winner.outcome.values[0]
             found.append(judged(fold, trial.number, trial.params, val, inner.best))
@@ -316,10 +319,12 @@ class Searcher:
         return variant(self.trainer, {**entry.trial.params, "out": str(folder)}).fit()
 
     def _finished(self, study: Study, found: Estimate | None, *, done: bool) -> Search:
-        search = Search(searcher=self, entries=tuple(study.entries), estimate=found)
+        search = Search(searcher=self, entries=tuple(study.entries), estimate=found, done=done)
         if not done:
             say(f"The time is over; the same call goes on with {self.out}")
-        if search.winner is not None:
+        elif self.trials is not None and len(search.entries) < self.trials:
+            say(f"The space has no more than {len(search.entries)} trials, and all are done")
+        if done and search.winner is not None:  # what is only ahead so far is not judged on test records
             self.load(search.winner)
         write_results(
             self.out,
@@ -345,11 +350,13 @@ class Search:
         searcher: What was searched.
         entries: The trials with their outcomes.
         estimate: What the outer folds say of the winner of such a search; None without them.
+        done: Whether the study is at its end; False where the time was over before.
     """
 
     searcher: Searcher
     entries: tuple[Entry, ...] = attrs.field(repr=False)
     estimate: Estimate | None = None
+    done: bool = True
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:

@@ -304,3 +304,15 @@ def test_a_process_that_dies_between_two_tasks_is_replaced(processes: Callable[.
     pids: list[int] = []
     found = processes(reuse=True).run(tasks(), listener=Listener(done=done))
     assert found[1].state == "done" or found[1].reason.startswith("a process that was killed")
+
+
+def test_who_asks_while_all_ends_is_answered_with_nothing(processes: Callable[..., Processes], tmp_path: Path) -> None:
+    def asked(one: Task, _: Any) -> None:
+        appeared(tmp_path / "a.begun")
+        appeared(tmp_path / "b.begun")
+        raise ValueError(one.name)
+
+    tasks = [task(work.ask_deaf, name, name=name) for name in "ab"]
+    with pytest.raises(ValueError, match=r"a|b"):
+        processes(parallel=2).run(tasks, shared=tmp_path, listener=Listener(asked=asked))
+    assert {path.name for path in tmp_path.glob("*.None")} == {"a.None", "b.None"}

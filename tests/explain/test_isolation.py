@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ def test_wrappers_are_taken_off(name: str, wrap: Any, small: Classifier, images:
     assert np.array_equal(explainers.create(name).explain(wrap(copy.deepcopy(small)), images).maps, expected.maps)
 
 
-def test_a_model_that_is_distributed_is_taken_out(small: Classifier, images: Tensor) -> None:
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+def test_a_model_that_is_distributed_is_taken_out(small: Classifier, images: Tensor, tmp_path: Path) -> None:
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1
+    )
     try:
         model = DistributedDataParallel(copy.deepcopy(small))
         for name in METHODS:

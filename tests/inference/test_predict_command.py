@@ -98,3 +98,22 @@ def test_a_number_for_each_of_two_classes_is_refused(
 ) -> None:
     assert predict(place / "new", "--threshold", "{a: 0.3, b: 0.5}") == 1
     assert "'threshold' must be one number, of 'b', for two classes" in capsys.readouterr().err
+
+
+def test_maps_are_drawn_and_named_in_the_table(predict: Predict, place: Path, tmp_path: Path) -> None:
+    words = ("--maps", tmp_path / "maps", "--explainer", "{name: lrp}", "--out", tmp_path / "p.csv")
+    assert predict(place / "new", *words) == 0
+    named = pd.read_csv(tmp_path / "p.csv", keep_default_na=False)["map"].tolist()
+    assert named[1] == ""
+    assert [named[0], named[2]] == sorted(map(str, (tmp_path / "maps").iterdir()))
+
+
+def test_an_export_is_refused_by_name(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = imgcls.load_run(place / "run").export("safetensors", out=tmp_path / "export")
+    monkeypatch.setattr(sys, "argv", ["imgcls", "predict", str(folder), str(place / "new"), "--maps", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "must name the folder of a finished run, got an export" in said

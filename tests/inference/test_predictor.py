@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from imgcls import Dataset, Run, Trainer, load_run
+from imgcls import Dataset, Run, Trainer, explainers, load_run
 from imgcls.core.errors import ConfigError, DecodeError
 from imgcls.data.spec import ImageSpec
 from imgcls.data.store import open_store
+from imgcls.explain.base import Explainer, Score, scores
+from imgcls.explain.panels import overlay
 from imgcls.inference.predictor import Predictor, normalised
 from imgcls.inference.saved import SavedModel
 from imgcls.runtime.batches import Batches
@@ -273,3 +275,114 @@ def test_sets_and_abstention_are_empty_where_nothing_was_read(three: Run, images
     alone = three.predict(file, sets=0.2, reject=rule)
     assert table["set"].tolist() == ["", alone["set"][0]]
     assert table["rejected"].tolist() == ["", alone["rejected"][0]]
+
+
+# The features of its own network
+
+
+def test_the_features_give_the_predictions_through_the_head(three: Run, images: Path) -> None:
+    model, files = three.classifier(1), held_out(three, images)[:5]
+    features = three.embed(files, fold=1)
+    with torch.no_grad():
+        logits = model.classify(torch.from_numpy(features))
+        torch.testing.assert_close(logits, model(normalised(pixels_of(files, three), model, three.model.image)))
+
+
+def pixels_of(files: list[Path], run: Run) -> np.ndarray:
+    places = [run.data.ids.tolist().index(f"{file.parent.name}/{file.name}") for file in files]
+    return np.stack([run.data.pixels(place, run.model.image) for place in places])
+
+
+def test_features_of_the_own_set_of_another_and_of_files_agree(three: Run, images: Path) -> None:
+    every = three.embed()
+    assert every.shape[0] == len(three.data)
+    files = [images / name for name in three.data.ids]
+    np.testing.assert_allclose(three.embed(files), every, atol=1e-5)
+    np.testing.assert_allclose(three.embed(files[4]), every[[4]], atol=1e-5)
+    np.testing.assert_array_equal(three.embed(three.data.subset([4, 2])), every[[4, 2]])
+    assert not np.allclose(three.embed(fold=2), every)  # another network has other features
+
+
+@pytest.mark.parametrize(
+    ("files", "fold", "message"),
+    [(None, 3, "'fold' must be one of 3 folds, got 3"), ([], 0, "'images' must name at least one image file")],
+)
+def test_features_of_nothing_are_refused(files: list[str] | None, fold: int, message: str, three: Run) -> None:
+    with pytest.raises(ConfigError, match=message):
+        three.embed(files, fold=fold)
+
+
+def test_features_of_unreadable_images_are_no_numbers(images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images, tmp_path / "images")
+    data = from_folder(tmp_path / "images")
+    data.path(7).write_bytes(b"no image")
+    run = trained(from_folder(tmp_path / "images"), tmp_path / "run", splitter=SPLITTERS["one"], on_bad="skip")
+    assert np.flatnonzero(np.isnan(run.embed()).any(axis=1)).tolist() == [7]
+
+
+# Maps
+
+
+def test_maps_are_drawn_for_the_decided_class(three: Run, images: Path, tmp_path: Path) -> None:
+    files = held_out(three, images)[:2]
+    table = three.predict([files[0], "missing.png", files[1]], on_error="row", maps=tmp_path, explainer="lrp")
+    names = [
+        f"{number:05d}_{file.stem}_pred-{decision}_lrp.png"
+        for number, file, decision in zip((0, 2), files, table["decision"][[0, 2]], strict=True)
+    ]
+    assert table["map"].tolist() == [str(tmp_path / names[0]), "", str(tmp_path / names[1])]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    target = three.model.classes.index(table["decision"][2])
+    explainer, pixels = explainers.create("lrp"), pixels_of(files[1:], three)
+    maps = [
+        explainer.explain(model, normalised(pixels, model, three.model.image), target).maps[0]
+        for model in three.predictor.models
+    ]
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / names[1])), overlay(pixels[0], np.mean(maps, axis=0))
+    )
+
+
+def test_maps_change_no_prediction_and_are_the_same_again(one: Run, images: Path, tmp_path: Path) -> None:
+    files = held_out(one, images)[:2]
+    table = one.predict(files, maps=tmp_path, explainer={"name": "lrp"})
+    assert table.drop(columns="map").equals(one.predict(files))
+    before = [Path(file).read_bytes() for file in table["map"]]
+    assert [Path(file).read_bytes() for file in one.predict(files, maps=tmp_path, explainer="lrp")["map"]] == before
+
+
+def test_of_several_labels_the_most_probable_one_is_drawn(one: Run, images: Path, tmp_path: Path) -> None:
+    predictor = attrs.evolve(one.predictor, saved=attrs.evolve(one.predictor.saved, multilabel=True, positive=None))
+    none = {"a": 1.0, "b": 1.0}
+    table = predictor.predict(held_out(one, images)[:4], threshold=none, maps=tmp_path, explainer="lrp")
+    likely = table[["prob_a", "prob_b"]].to_numpy().argmax(axis=1)
+    assert set(table["decision"]) == {""}
+    assert [name.split("_pred-")[1][0] for name in table["map"]] == ["ab"[place] for place in likely]
+
+
+def test_no_files_have_no_maps(one: Run, tmp_path: Path) -> None:
+    assert one.predict([], maps=tmp_path)["map"].tolist() == []
+
+
+def test_an_explainer_without_a_folder_for_maps_is_refused(one: Run) -> None:
+    with pytest.raises(ConfigError, match="'explainer' must be left out without 'maps'"):
+        one.predict([], explainer="lrp")
+
+
+def test_a_map_that_says_nothing_is_not_drawn(
+    one: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("IMGCLS_QUIET")
+    table = one.predict(
+        written(np.zeros((1, 10, 10, 3), dtype=np.uint8), tmp_path), maps=tmp_path / "m", explainer=Mute()
+    )
+    assert table["map"].tolist() == [""]
+    assert "1 of 1 maps are zero everywhere" in capsys.readouterr().err
+
+
+class Mute(Explainer):
+    """Finds nothing."""
+
+    def attribute(self, model: torch.nn.Module, images: torch.Tensor, target: Score) -> torch.Tensor:
+        scores(model(images), target)
+        return torch.zeros_like(images[:, 0])

@@ -1,4 +1,5 @@
 import contextlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import nn
 
 from imgcls.core.errors import ConfigError
 from imgcls.runtime import device
-from imgcls.runtime.device import Runtime, choose_runtime, pick_device
+from imgcls.runtime.device import Runtime, choose_runtime, kept_runtimes, measured_once, pick_device
 
 IMAGES = torch.zeros(2, 3, 8, 8)
 
@@ -19,6 +20,14 @@ def model() -> nn.Module:
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"'device' must be .*got '{name}'"):
         pick_device(name)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_of_processes_that_train_together_each_has_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert pick_device(name) == "cuda:3"
 
 
 def test_the_cpu_can_be_asked_for() -> None:
@@ -69,3 +78,31 @@ def test_the_exact_runtime_differs_in_precision_alone() -> None:
 def test_weights_lie_in_memory_as_the_runtime_says() -> None:
     placed = Runtime(channels_last=True).place(nn.Conv2d(3, 4, 3))
     assert next(placed.parameters()).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_was_chosen_is_said(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(device, "_seconds", lambda *_: 1.0)
+    with caplog.at_level("INFO"):
+        choose_runtime(model(), IMAGES, device="cpu", precision="auto", compiled=compiled)
+    assert caplog.messages == ["Runtime: cpu, fp32, channels first" + ", compiled" * compiled]
+
+
+def test_what_is_alike_is_measured_once_where_it_is_kept(tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def runtime(key: str) -> Runtime:
+        def measure() -> Runtime:
+            measured.append(key)
+            return Runtime(precision="bf16", threads=7)
+
+        return measured_once(key, measure)
+
+    for _ in range(2):  # as two processes, one after the other
+        with kept_runtimes(tmp_path / "runtime.json"):
+            assert [runtime(key) for key in "aba"] == [Runtime(precision="bf16", threads=7)] * 3
+    assert measured == ["a", "b"]
+    runtime("a")
+    assert measured == ["a", "b", "a"]

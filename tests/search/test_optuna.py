@@ -93,6 +93,18 @@ def test_a_lost_database_is_written_again(tmp_path: Path) -> None:
     assert len(optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 'optuna.db'}").trials) == 4
 
 
+def test_a_damaged_database_is_left_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMGCLS_QUIET", raising=False)
+    run(opened(tmp_path, trials=2))
+    (tmp_path / "optuna.db").write_bytes(b"no database" * 99)
+    study = opened(tmp_path, trials=4)
+    run(study)
+    assert len(study.entries) == 4
+    assert capsys.readouterr().err.count("optuna.db is left as it is") == 1
+
+
 def test_a_pruner_stops_a_trial_that_is_worse_than_the_median(tmp_path: Path) -> None:
     backend = Optuna(pruner={"name": "median", "n_startup_trials": 2, "n_warmup_steps": 0})
     study = opened(tmp_path, backend)

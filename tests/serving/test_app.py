@@ -210,7 +210,7 @@ def test_the_schema_describes_the_api(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert set(schema["paths"]) == {"/api/predict", "/api/model", "/health", "/metrics"}
     predict = schema["paths"]["/api/predict"]["post"]
-    assert set(predict["responses"]) == {"200", "400", "413", "422", "503"}
+    assert set(predict["responses"]) == {"200", "400", "413", "415", "422", "503"}
     form = predict["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(form["properties"]) == {"files", "threshold", "map"}
     assert "probs" in schema["components"]["schemas"]["Result"]["properties"]

@@ -39,6 +39,12 @@ def predict(  # noqa: PLR0913 (each is an option of its own)
     tta: Annotated[
         str | None, typer.Option(help="Average over views: flip-lr, flip-ud, flips or '{augment: light, draws: 8}'.")
     ] = None,
+    maps: Annotated[
+        Path | None, typer.Option(help="A folder for a picture of each image with what its decision rests on.")
+    ] = None,
+    explainer: Annotated[
+        str | None, typer.Option(help="The method of the maps, its name or YAML; without it grad-cam.")
+    ] = None,
     on_error: Annotated[
         str, typer.Option(help="Files that cannot be read: a 'row' with the reason, or 'raise'.")
     ] = "row",
@@ -49,6 +55,8 @@ def predict(  # noqa: PLR0913 (each is an option of its own)
     Example: imgcls predict runs/chest new_images/ --sets 0.1 --reject coverage=0.9 --out predictions.csv
 
     Example: imgcls predict runs/chest new_images/ --guard --neighbours 3 --out predictions.json
+
+    Example: imgcls predict runs/chest new_images/ --maps maps --explainer lrp --out predictions.csv
     """
     from imgcls.core.config import from_yaml
     from imgcls.inference.formats import write_predictions
@@ -67,6 +75,8 @@ def predict(  # noqa: PLR0913 (each is an option of its own)
         on_error=on_error,
         neighbours=neighbours,
         tta=None if tta is None else from_yaml(tta, source="--tta"),
+        maps=maps,
+        explainer=None if explainer is None else from_yaml(explainer, source="--explainer"),
     )
     unread = int((table["error"] != "").sum()) if on_error == "row" else 0
     if out is None:

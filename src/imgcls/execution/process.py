@@ -137,6 +137,12 @@ class Process:
             self.asked = time.monotonic()
             self.child.terminate()
 
+    def answer_nothing(self) -> None:
+        """Answer what it asks with None, so that it goes on to where it can end."""
+        for wants, _ in self.inbox.new():
+            if wants:
+                self.answers(None)
+
     def result(self) -> Result:
         """Tell how the task ended; a process that does not wait for another one is released.
 
@@ -250,6 +256,8 @@ def end(processes: Iterable[Process]) -> None:
         for process in asked:
             process.ask()
         while [process for process in asked if not process.ended()]:
+            for process in asked:
+                process.answer_nothing()
             time.sleep(_PAUSE)
     finally:
         for process in asked:

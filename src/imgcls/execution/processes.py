@@ -119,7 +119,7 @@ class _Place:
         ended = process.ended()  # asked first, so that no message is missed
         for wants, message in process.inbox.new():
             if wants:
-                process.answers(listener.asked(process.task, message))
+                process.answers(_answer(listener, process, message))
             else:
                 listener.heard(process.task, message)
         if ended:
@@ -141,6 +141,15 @@ class _Place:
         if self.spare is not None:
             self.spare.release()
             self.spare = None
+
+
+# Who waits for an answer could not end otherwise.
+def _answer(listener: Listener, process: Process, message: Any) -> Any:
+    try:
+        return listener.asked(process.task, message)
+    except BaseException:
+        process.answers(None)
+        raise
 
 
 # Of a run that was killed something may be left.

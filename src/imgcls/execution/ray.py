@@ -226,6 +226,10 @@ class _Place:
         except self.hall.ray.exceptions.RayActorError as error:
             self._replaced(error, listener)
             return
+        except self.hall.ray.exceptions.RayTaskError as error:  # a full disk, or no memory for a process
+            self.hall.ray.kill(self.seat)
+            self._replaced(error, listener)
+            return
         if self.task is None:
             self._begun(news)
         else:

@@ -15,6 +15,7 @@ from imgcls.core.errors import ConfigError, RunError, nearest
 from imgcls.core.progress import progress
 from imgcls.core.spacing import evenly
 from imgcls.data.dataset import Dataset
+from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.decisions import decisions, hard_errors
 from imgcls.evaluation.predictions import MEAN, Predictions
 from imgcls.evaluation.thresholds import Threshold
@@ -24,7 +25,7 @@ from imgcls.inference.predictor import normalised
 from imgcls.inference.saved import SavedModel
 from imgcls.models.base import Classifier
 
-__all__ = ["Request", "Subject", "attributions_of", "choose", "explained_class", "selected"]
+__all__ = ["Request", "Subject", "attributions_of", "choose", "explained_by", "explained_class", "selected"]
 
 #: Images explained at a time.
 _BATCH = 16
@@ -219,6 +220,24 @@ def _batches(rows: Ints) -> Iterator[Ints]:
 def _batch(subject: Subject, explainer: Explainer, target: Ints, model: Classifier, rows: Ints) -> Attributions:
     pixels = np.stack([subject.pixels(position) for position in subject.positions[rows].tolist()])
     return explainer.explain(model, normalised(pixels, model, subject.saved.image), target[rows].tolist())
+
+
+def explained_by(
+    models: Sequence[Classifier], explainer: Explainer, pixels: NDArray[Any], target: Ints, *, spec: ImageSpec
+) -> Attributions:
+    """Explain what several models say together.
+
+    Args:
+        models: One or more.
+        explainer: The method.
+        pixels: (B, H, W, C) in the form of the spec.
+        target: The class to explain of each, (B,).
+        spec: The form of the images.
+
+    Returns:
+        The mean of their maps, (B).
+    """
+    return _mean([explainer.explain(model, normalised(pixels, model, spec), target.tolist()) for model in models])
 
 
 # Maps that say nothing are left out of the mean.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imgcls.core.errors import ConfigError
+from imgcls.core.options import rejected
 from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.calibration import Calibration, load_calibrations
 from imgcls.evaluation.conformal import Conformal
@@ -21,6 +22,7 @@ from imgcls.evaluation.predictions import probabilities
 from imgcls.evaluation.rejecting import Rejection
 from imgcls.evaluation.results import load_thresholds
 from imgcls.evaluation.thresholds import Threshold
+from imgcls.explain.base import Explainer, explainers
 from imgcls.inference.caution import Caution
 from imgcls.inference.deciding import Cut, Decider
 from imgcls.inference.guarding import Guard
@@ -99,7 +101,14 @@ class Predictor:
         )
 
     def predict(
-        self, paths: Paths, *, threshold: Cut | None = None, batch_size: int = 32, **choices: Any
+        self,
+        paths: Paths,
+        *,
+        threshold: Cut | None = None,
+        batch_size: int = 32,
+        maps: str | Path | None = None,
+        explainer: str | Mapping[str, Any] | Explainer | None = None,
+        **choices: Any,
     ) -> pd.DataFrame:
         """Predict image files.
 
@@ -108,6 +117,10 @@ class Predictor:
             threshold: The rule of a fitted threshold, or a number; None takes the run's decision rule. Several labels,
                 and more than two classes, have one each: a rule, or a number for each by name.
             batch_size: Images at a time.
+            maps: A folder, into which a relevance map of each image is drawn over it, for the class that was decided
+                (of several labels, the most probable one), in the form that the models see: (H, W) pixels as PNG, the
+                mean of the models' maps. Names are made of the number of the row, the file, the class and the method.
+            explainer: The method of the maps: its name, spec, or an explainer; None takes `"grad-cam"`.
             **choices: As for `reading`: `on_error`, `sets`, `reject`, `neighbours`, `tta`.
 
         Returns:
@@ -115,13 +128,23 @@ class Predictor:
             reaches their threshold, with `|` between, and an empty text for none. Of several models `spread`, the
             standard deviation of their probabilities of the decided class (of several labels, the largest of all).
             With a guard `distance` and `unlike`, and with `neighbours` `neighbour_1`, `neighbour_1_class` and so on;
-            with `sets` a column `set`, classes with `|` between, and with `reject` a column `rejected`.
+            with `sets` a column `set`, classes with `|` between, and with `reject` a column `rejected`. With `maps` a
+            column `map`, the path of the file, empty for images that cannot be read and where a map says nothing.
 
         Raises:
             DecodeError: if a file is missing or cannot be read.
-            ConfigError: if no such threshold was fitted.
+            ConfigError: if no such threshold was fitted, or `explainer` comes without `maps`.
+            UnsupportedModelError: if the explainer cannot treat the network; with the reason.
         """
-        return self.reading(threshold=threshold, batch_size=batch_size, **choices).table(paths)
+        if maps is None and explainer is not None:
+            raise rejected("explainer", "be left out without 'maps', the folder for what it draws", explainer)
+        reading = self.reading(threshold=threshold, batch_size=batch_size, **choices)
+        if maps is None:
+            return reading.table(paths)
+        from imgcls.inference.overlays import draw_maps  # it normalises as is done here
+
+        method, table = explainers.create(explainer or "grad-cam"), reading.table(paths)
+        return table.assign(map=draw_maps(self, table, explainer=method, folder=Path(maps)))
 
     def stream(
         self, paths: Paths, *, threshold: Cut | None = None, batch_size: int = 32, **choices: Any

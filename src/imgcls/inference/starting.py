@@ -11,11 +11,11 @@ from torch import Tensor
 
 from imgcls.core.errors import SplitError, WeightsError, listing
 from imgcls.core.folders import read_json
-from imgcls.core.progress import say
+from imgcls.core.progress import say, warn
 from imgcls.data.dataset import Dataset
-from imgcls.data.folds import Fold
+from imgcls.data.folds import Fold, Folds
 from imgcls.models.base import Classifier
-from imgcls.runtime.checkpoints import load_checkpoint
+from imgcls.runtime.checkpoints import has_checkpoint, load_checkpoint
 
 __all__ = ["Start"]
 
@@ -30,12 +30,14 @@ class Start:
         trained: The ids that each was trained on; empty where that is not known.
         chosen: The ids that each was chosen by.
         fingerprint: That of the set they were trained on, or None.
+        classes: Its classes; empty where they are not known.
     """
 
     checkpoints: tuple[Path, ...]
     trained: tuple[frozenset[str], ...]
     chosen: tuple[frozenset[str], ...]
     fingerprint: str | None
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def over(cls, path: Path) -> Start:
@@ -50,18 +52,50 @@ class Start:
         Raises:
             WeightsError: if there is none.
         """
-        found = sorted(path.glob("fold_*/checkpoints/best")) or ([path] if any(path.glob("step-*.json")) else [])
+        found = sorted(path.glob("fold_*/checkpoints/best")) or ([path] if has_checkpoint(path) else [])
         if not found:
             raise WeightsError(f"'init_from' must be a run or the folder of a checkpoint, got {str(path)!r}")
-        run = path if found[0] != path else path.parent.parent.parent
-        if not (run / "splits.json").exists():
+        run = next((folder for folder in found[0].resolve().parents if (folder / "splits.json").exists()), None)
+        if run is None:
             unknown = (frozenset[str](),) * len(found)
             return cls(checkpoints=tuple(found), trained=unknown, chosen=unknown, fingerprint=None)
         splits = read_json(run / "splits.json")
-        numbers = [int(folder.parent.parent.name.removeprefix("fold_")) for folder in found]
+        numbers = [int(folder.resolve().relative_to(run).parts[0].removeprefix("fold_")) for folder in found]
         parts = [splits["folds"][number] for number in numbers]
         trained, chosen = (tuple(frozenset(part[name]) for part in parts) for name in ("train", "val"))
-        return cls(checkpoints=tuple(found), trained=trained, chosen=chosen, fingerprint=splits["fingerprint"])
+        return cls(
+            checkpoints=tuple(found),
+            trained=trained,
+            chosen=chosen,
+            fingerprint=splits["fingerprint"],
+            classes=tuple(read_json(run / "model.json")["classes"]),
+        )
+
+    def check(self, dataset: Dataset, folds: Folds) -> None:
+        """Check that every fold can begin with one of the checkpoints, before any of them trains.
+
+        Args:
+            dataset: The set.
+            folds: Its folds.
+
+        Raises:
+            WeightsError: if the classes are others.
+            SplitError: if every checkpoint knows records that a fold holds back.
+        """
+        if self.classes not in {(), dataset.classes}:
+            raise WeightsError(
+                f"'init_from' must be a run on the classes {list(dataset.classes)}, got one on {list(self.classes)}; "
+                f"to take its backbone alone, give a backbone of timm or torchvision {str(self.checkpoints[0])!r} as "
+                "'weights'"
+            )
+        for number, fold in enumerate(folds):
+            candidate = self._chosen(dataset, fold, number)
+            if dataset.arrays is None and self._knows(candidate, dataset, fold):  # in memory ids are mere positions
+                warn(
+                    f"The set of 'init_from' is another one, but trained on records with ids that fold {number} holds "
+                    "back; where they are the same images, what is measured on them flatters"
+                )
+                return
 
     def load(self, model: Classifier, dataset: Dataset, fold: Fold, number: int) -> None:
         """Give a model the weights of a checkpoint that knows nothing of the fold's test records.
@@ -100,7 +134,7 @@ class Start:
             if not self._knows(candidate, dataset, fold):
                 return candidate
         raise SplitError(
-            f"'init_from' must have a model that was not trained on the test records of fold {number}, got none; "
+            f"'init_from' must have a model that did not train on what fold {number} validates or tests, got none; "
             "divide the set as that run did, with the same splitter and seed"
         )
 

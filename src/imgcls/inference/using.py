@@ -15,14 +15,16 @@ import imgcls
 from imgcls.core.errors import ConfigError, DataError, RunError
 from imgcls.core.spacing import evenly
 from imgcls.data import images as files
+from imgcls.data.dataset import Dataset
 from imgcls.evaluation.conformal import Conformal
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.rejecting import Rejection
+from imgcls.explain.base import Explainer
 from imgcls.inference.after_quantising import Refit
 from imgcls.inference.benchmarking import Benchmark, benchmark
 from imgcls.inference.caution import Promises
 from imgcls.inference.deciding import Cut
-from imgcls.inference.embeddings import fit_guard
+from imgcls.inference.embeddings import embed_files, embed_records, fit_guard
 from imgcls.inference.explaining import Subject
 from imgcls.inference.exporting import Order, export, of_fold, single
 from imgcls.inference.guarding import Guard
@@ -105,10 +107,46 @@ class Using(Judging):
             raise RunError(
                 "'guard' must be asked of the run of the folds, got a refit, which has no validation records"
             )
-        on_bad = "skip" if self.facts.get("skipped") else "raise"
         models = [self.classifier(number) for number in range(self.facts["num_folds"])]  # they go to the device
-        fit_guard(self.data, self.folds, self.model, models, on_bad=on_bad).save(path)
+        fit_guard(self.data, self.folds, self.model, models, on_bad=self._on_bad).save(path)
         return Guard.load(path)
+
+    # Images of its own set that could not be read in the training cannot be read now.
+    @property
+    def _on_bad(self) -> str:
+        return "skip" if self.facts.get("skipped") else "raise"
+
+    def embed(self, images: Dataset | Paths | None = None, *, fold: int = 0) -> NDArray[np.float32]:
+        """Compute the features of the run's own network, as they go into its head.
+
+        All images go through the model of one fold: features of two models have nothing in common, so rows of several
+        could not be compared. That model trained on some records of the run's set; those that it did not train on are
+        `run.folds[fold].val` and `run.folds[fold].test`. `imgcls.embed` gives the features of any backbone.
+
+        Args:
+            images: Another set, image files, or one file; None takes the set that the run was trained on.
+            fold: The fold whose model is asked.
+
+        Returns:
+            Features (N, D) in the order of the records or files, in full precision and without a unit. Where the run
+            skipped unreadable images of its set their rows are NaN.
+
+        Raises:
+            ConfigError: if there is no such fold, or no file is named.
+            DecodeError: if an image cannot be read.
+            RunError: if the images of the run are not at hand.
+        """
+        self._check_fold(fold)
+        model = self.classifier(fold)
+        if images is None or isinstance(images, Dataset):
+            data, on_bad = (self.data, self._on_bad) if images is None else (images, "raise")
+            return embed_records(data, self.model, model, on_bad=on_bad)
+        paths = [images] if isinstance(images, str | Path) else images
+        return embed_files([Path(path) for path in paths], self.model, model)
+
+    def _check_fold(self, fold: int) -> None:
+        if fold not in range(self.facts["num_folds"]):
+            raise ConfigError(f"'fold' must be one of {self.facts['num_folds']} folds, got {fold!r}; they begin at 0")
 
     def predict(
         self,
@@ -120,6 +158,8 @@ class Using(Judging):
         on_error: str = "raise",
         neighbours: int = 0,
         tta: str | Mapping[str, Any] | None = None,
+        maps: str | Path | None = None,
+        explainer: str | Mapping[str, Any] | Explainer | None = None,
     ) -> pd.DataFrame:
         """Predict image files with the mean of the folds.
 
@@ -133,14 +173,18 @@ class Using(Judging):
                 `error` and an empty decision.
             neighbours: How many of the nearest training images are named; the guard is fitted if it was not.
             tta: Test-time augmentation, such as `"flip-lr"` or `{"augment": "light", "draws": 8}`.
+            maps: A folder, into which relevance maps of what was decided are drawn, as by `Predictor.predict`.
+            explainer: The method of the maps: its name, spec, or an explainer; None takes `"grad-cam"`.
 
         Returns:
             A row an image: `path`, `prob_<class>` of each class, `decision`, of several folds `spread`; where a guard
             was fitted `distance` and `unlike`, and with `neighbours` `neighbour_1`, `neighbour_1_class` and so on; with
-            `sets` a column `set`, classes with `|` between, and with `reject` a column `rejected`.
+            `sets` a column `set`, classes with `|` between, with `reject` a column `rejected`, and with `maps` a column
+            `map`, the file.
 
         Raises:
-            ConfigError: if `reject` was fitted to another threshold.
+            ConfigError: if `reject` was fitted to another threshold, or `explainer` comes without `maps`.
+            UnsupportedModelError: if the explainer cannot treat the network; with the reason.
         """
         if neighbours > 0:
             self.guard()
@@ -152,6 +196,8 @@ class Using(Judging):
             on_error=on_error,
             neighbours=neighbours,
             tta=tta,
+            maps=maps,
+            explainer=explainer,
         )
 
     def export(
@@ -193,8 +239,8 @@ class Using(Judging):
             UnsupportedModelError: if the network cannot be written in the format, or says something else there.
             RunError: if no images are at hand, or the folder is in use.
         """
-        if fold is not None and fold not in range(self.facts["num_folds"]):
-            raise ConfigError(f"'fold' must be one of {self.facts['num_folds']} folds, got {fold!r}; they begin at 0")
+        if fold is not None:
+            self._check_fold(fold)
         card, promises = self.folder / "model_card.md", Promises(sets=sets, reject=reject)
         order = Order(
             predictor=self.predictor if fold is None else single(self.predictor, fold, self.thresholds),

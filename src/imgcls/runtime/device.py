@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from imgcls.core.errors import ConfigError
+from imgcls.core.folders import hold, read_json, write_json
 from imgcls.core.progress import say
 
-__all__ = ["PRECISIONS", "Runtime", "choose_runtime", "deterministic", "pick_device"]
+__all__ = ["PRECISIONS", "Runtime", "choose_runtime", "deterministic", "kept_runtimes", "measured_once", "pick_device"]
 
 #: Kinds of devices that hold numbers and train.
 _DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
@@ -45,6 +48,10 @@ class Runtime:
     channels_last: bool = False
     compiled: bool = False
     threads: int = attrs.field(factory=torch.get_num_threads)
+
+    def __str__(self) -> str:
+        layout = "channels last" if self.channels_last else "channels first"
+        return ", ".join([self.device, self.precision, layout, *(["compiled"] if self.compiled else [])])
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Make the context for forward passes.
@@ -106,7 +113,7 @@ def pick_device(name: str) -> str:
     """Decide the device.
 
     Args:
-        name: `auto` takes CUDA, else Apple's MPS, else the CPU; anything else is torch's name.
+        name: `auto` takes CUDA, as `cuda` does, else Apple's MPS, else the CPU; anything else is torch's name.
 
     Returns:
         The device.
@@ -114,10 +121,11 @@ def pick_device(name: str) -> str:
     Raises:
         ConfigError: if there is no such device.
     """
-    if name == "auto":
+    if name in {"auto", "cuda"}:
         if torch.cuda.is_available():  # of several processes on a machine each has its own
             return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        if name == "auto":
+            return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         if torch.empty(0, device=name).device.type not in _DEVICES:
             raise ConfigError(f"'device' must be one of {sorted(_DEVICES)} with a number, got {name!r}")
@@ -156,8 +164,49 @@ def choose_runtime(
     best = min(layouts, key=lambda runtime: seconds[runtime] * _handicap(runtime))
     if compiled is True or (compiled == "auto" and _gains(model, images, best)):
         best = attrs.evolve(best, compiled=True)
-    say(f"Runtime: {best.device}, {best.precision}, {'channels last' if best.channels_last else 'channels first'}")
+    say(f"Runtime: {best}")
     return best
+
+
+#: Where runtimes that were measured are kept for others; None where each is measured anew.
+_kept: contextvars.ContextVar[Path | None] = contextvars.ContextVar("_kept", default=None)
+
+
+@contextlib.contextmanager
+def kept_runtimes(path: Path) -> Iterator[None]:
+    """Keep what the block measures in a file, so that what is alike is measured once, also by several processes.
+
+    Args:
+        path: The JSON file.
+
+    Yields:
+        Nothing.
+    """
+    token = _kept.set(path)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def measured_once(key: str, measure: Callable[[], Runtime]) -> Runtime:
+    """Take the runtime that was measured before, if any is kept.
+
+    Args:
+        key: What the measurement depends on.
+        measure: Measures; meanwhile other processes that share the file wait.
+
+    Returns:
+        The runtime, on the device and with the threads of whoever measured it.
+    """
+    path = _kept.get()
+    if path is None:
+        return measure()
+    with hold(path.with_name(f".{path.name}.lock")):
+        known = read_json(path) if path.exists() else {}
+        if key not in known:
+            write_json(path, {**known, key: attrs.asdict(measure())})
+        return Runtime(**read_json(path)[key])
 
 
 # Compiling takes a minute, which only a GPU's speed pays back.

@@ -18,6 +18,7 @@ import attrs
 
 from imgcls.core.errors import ConfigError, missing_extra, nearest
 from imgcls.core.options import optional, rejected
+from imgcls.core.progress import warn
 from imgcls.core.randomness import derive_seed
 from imgcls.search.base import Entry, Outcome, Plan, SearchBackend, Study, Trial
 from imgcls.search.parameters import Choice, Fixed, Float, Int, Parameter
@@ -314,8 +315,18 @@ class _Mirror:
         self._plan = plan
         self._study: Any = None
         self._known: set[int] = set()
+        self._given_up = False
 
     def add(self, trials: list[Any]) -> None:
+        """Add those that are new; a database that cannot be written is left behind, and the search goes on."""
+        try:
+            self._add(trials)
+        except Exception as error:  # of SQLite, SQLAlchemy or Optuna, whose errors have no common root
+            if not self._given_up:
+                warn(f"optuna.db is left as it is, since it cannot be written: {type(error).__name__}: {error}")
+            self._given_up = True
+
+    def _add(self, trials: list[Any]) -> None:
         if self._study is None and trials:
             self._study = self._opened(self._plan.folder / "optuna.db")
         new = [trial for trial in trials if trial.user_attrs["number"] not in self._known and trial.state.is_finished()]

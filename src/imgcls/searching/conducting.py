@@ -81,6 +81,7 @@ class Conductor:
     _attempts: dict[tuple[int, int | None], int] = attrs.field(init=False, factory=dict)
     _parts: dict[int, int] = attrs.field(init=False, factory=dict)
     _values: dict[int, dict[int, float]] = attrs.field(init=False, factory=dict)
+    _exhausted: bool = attrs.field(init=False, default=False)
 
     def conduct(self, executor: Executor) -> bool:
         """Run the trials that are missing.
@@ -93,7 +94,7 @@ class Conductor:
         """
         listener = Listener(asked=self._asked, done=self._done)
         executor.run(self._tasks(), shared=self.shared, listener=listener)
-        return not any(entry.outcome is None for entry in self.study.entries) and not self._is_over()
+        return self._exhausted or self._is_complete()
 
     def _tasks(self) -> Iterator[Task | None]:
         while not self._is_over():
@@ -103,7 +104,14 @@ class Conductor:
             elif self._running:
                 yield None
             else:
+                self._exhausted = True
                 return
+
+    # The time may be over just when the last trial is done.
+    def _is_complete(self) -> bool:
+        entries, total = self.study.entries, self.study.plan.trials
+        ended = all(entry.outcome is not None and entry.outcome.state != "paused" for entry in entries)
+        return total is not None and len(entries) >= total and ended
 
     def _is_over(self) -> bool:
         return self.shared.until is not None and time.time() > self.shared.until

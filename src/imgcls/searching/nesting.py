@@ -83,7 +83,8 @@ def inner_trainers(trainer: Trainer, outer: Splitter) -> Iterator[Trainer]:
     Raises:
         ConfigError: if the Trainer has a fixed test set, or the splitter makes no test records.
     """
-    if trainer.test not in {None, "auto"}:
+    named = trainer.data.splits is not None and bool(np.any(trainer.data.splits == "test"))
+    if trainer.test not in {None, "auto"} or (trainer.test == "auto" and named):
         raise rejected("outer", "be None beside a fixed test set", outer, "the test set judges the winner already")
     data = trainer.data
     folds = plan_folds(data, outer, test=None, seed=trainer.seed)

@@ -99,7 +99,7 @@ def _history(entries: Sequence[Entry], metric: str, direction: str) -> Figure:
         some = [entry for entry in entries if _has_value(entry, state)]
         if some:
             axes.plot([one.trial.number for one in some], list(map(_value, some)), mark, color=colour, label=state)
-    done = [entry for entry in entries if _has_value(entry, "complete")]
+    done = [entry for entry in entries if _has_value(entry, "complete") and entry.outcome and entry.outcome.allowed]
     if done:
         better = np.maximum if direction == "maximize" else np.minimum
         numbers = [entry.trial.number for entry in done]

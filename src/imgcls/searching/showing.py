@@ -42,7 +42,9 @@ def _lines(folder: Path, entries: list[Entry]) -> Iterator[str]:
     direction = read_json(folder / "study" / "study.json")["directions"][0]
     table = pd.DataFrame(rows(entries)).drop(columns=["reason"])
     value = "value" if "value" in table else "value_0"
-    best = table[table["state"] == "complete"].sort_values(value, ascending=direction == "minimize", kind="stable")
+    allowed = [entry.outcome is not None and entry.outcome.allowed for entry in entries]
+    done = table[(table["state"] == "complete") & pd.Series(allowed)]
+    best = done.sort_values(value, ascending=direction == "minimize", kind="stable")
     yield best.head(_BEST).to_string(index=False) if len(best) else "No trial is complete."
     yield ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
     if (folder / "search.json").exists():

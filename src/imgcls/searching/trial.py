@@ -15,7 +15,7 @@ from imgcls.core.folders import read_json, unflushed
 from imgcls.execution.base import Tell
 from imgcls.fitting import folds_of_run
 from imgcls.preparing import kept_models
-from imgcls.runtime.device import pick_device
+from imgcls.runtime.device import kept_runtimes, pick_device
 from imgcls.runtime.ranks import Ranks
 from imgcls.searching.objectives import measured
 from imgcls.searching.variants import variant
@@ -104,6 +104,7 @@ def run_trial(
 
     What was trained before in the folder stays as it is: training goes on from its last checkpoint. The run is left
     unfinished, so that test records are predicted but not judged; `Trainer.fit` finishes it without training.
+    Precision, layout and compiling that are measured are kept beside the folder, for all trials of the same network.
 
     Args:
         shared: What all trials share.
@@ -119,7 +120,8 @@ def run_trial(
     started = time.perf_counter()
     watch = _Watch(tell=tell, budget=budget, until=shared.until)
     trainer = variant(shared.trainer, {**params, "out": str(folder)})
-    with unflushed(), kept_models(), folds_of_run(trainer) as (folds, recipe):
+    measured_before = kept_runtimes(folder.parent / "runtime.json")
+    with unflushed(), kept_models(), measured_before, folds_of_run(trainer) as (folds, recipe):
         more = min(recipe.parts * parts, max(recipe.batch_size // 2, 1))  # batch norm cannot train on single records
         stopped = _train(folds, attrs.evolve(recipe, parts=max(more, recipe.parts), watch=watch), folder, watch)
         found = {}
@@ -153,6 +155,8 @@ def _train(folds: Any, recipe: Any, folder: Path, watch: _Watch) -> str:
             continue
         value = _value(place, recipe.monitor)
         last = number == len(folds) - 1
+        if watch.stop == "time" and not last:
+            return "time"
         if not last and not stopped and value is not None and watch.ask(FoldDone(fold=number, value=value)):
             return "pruned"
     return stopped

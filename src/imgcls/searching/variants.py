@@ -11,6 +11,7 @@ from imgcls.core import config
 from imgcls.core.dumping import dump
 from imgcls.core.errors import ConfigError
 from imgcls.core.randomness import generator
+from imgcls.search.parameters import Int
 from imgcls.search.plain import canonical
 from imgcls.search.space import Space
 from imgcls.trainer import Trainer
@@ -83,7 +84,7 @@ def own_point(trainer: Trainer, space: Space) -> dict[str, Any]:
         if not space.active(path, found):
             continue
         listed = one.listed()
-        candidates = [_value(trainer, path)] if listed is None else list(listed)[:_COMPARED]
+        candidates = [_value(trainer, path)] if listed is None or isinstance(one, Int) else list(listed)[:_COMPARED]
         same = [value for value in candidates if one.holds(value) and _is_own(trainer, path, value)]
         if same:
             found[path] = same[0]
@@ -103,8 +104,15 @@ def own_values(trainer: Trainer, space: Space) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in space:
         if space.active(path, found):
-            found[path] = _short(trainer, path, _value(trainer, path))
+            found[path] = _readable(_short(trainer, path, _value(trainer, path)))
     return found
+
+
+# What is of no distribution has no name; its text says what it was.
+def _readable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return str(value["opaque"]) if set(value) == {"opaque"} else {key: _readable(one) for key, one in value.items()}
+    return [_readable(one) for one in value] if isinstance(value, list) else value
 
 
 def _short(trainer: Trainer, path: str, value: Any) -> Any:

@@ -92,7 +92,7 @@ def create_app(served: Served, limits: Limits | None = None, *, hosts: tuple[str
 
 
 def _add_prediction(app: FastAPI, desk: Desk, limits: Limits, counters: Counters) -> None:
-    refusals: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 413, 422, 503)}
+    refusals: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 413, 415, 422, 503)}
 
     @app.post("/api/predict", summary="Predict images", responses=refusals, openapi_extra=_FORM)
     async def predict(request: Request) -> Answer:

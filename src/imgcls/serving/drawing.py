@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from imgcls.explain.base import explainers
-from imgcls.explain.drawing import to_png
-from imgcls.explain.panels import overlay
-from imgcls.inference.predictor import Predictor, normalised
+from imgcls.inference.explaining import explained_by
+from imgcls.inference.overlays import picture
+from imgcls.inference.predictor import Predictor
 from imgcls.serving.served import Draw
 
 __all__ = ["drawer"]
@@ -34,11 +33,7 @@ def drawer(predictor: Predictor, method: str) -> Draw:
     def draw(pixels: NDArray[Any], target: int) -> bytes:
         batch = np.stack([pixels])  # one that may be written, as torch wants
         with alone:
-            maps = [
-                explainer.explain(model, normalised(batch, model, predictor.image), [target]).maps[0]
-                for model in predictor.models
-            ]
-        shown = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
-        return to_png(Image.fromarray(overlay(shown, np.mean(maps, axis=0))))
+            found = explained_by(predictor.models, explainer, batch, np.array([target]), spec=predictor.image)
+        return picture(pixels, found.maps[0])
 
     return draw

@@ -246,7 +246,6 @@ def _not_finite(state: State, job: Job, fed: Fed, stepped: Stepped) -> TrainingE
 
 def _validated(state: State, job: Job, listeners: Listeners) -> dict[str, float]:
     started = time.perf_counter()
-    started = time.perf_counter()
     try:
         with _weights_of(state):
             values = _values(state.model, state.feed, job)
