@@ -25,9 +25,7 @@ def test_wrappers_are_taken_off(name: str, wrap: Any, small: Classifier, images:
 
 
 def test_a_model_that_is_distributed_is_taken_out(small: Classifier, images: Tensor, tmp_path: Path) -> None:
-    torch.distributed.init_process_group(
-        "gloo", store=torch.distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         model = DistributedDataParallel(copy.deepcopy(small))
         for name in METHODS:
