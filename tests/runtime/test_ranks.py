@@ -179,6 +179,24 @@ def test_two_processes_that_are_stopped_go_on_in_any_number(
 
 
 @pytest.mark.slow
+def test_two_processes_that_are_killed_go_on_to_the_same_bits(
+    tmp_path: Path, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    end(begin(tmp_path / "whole", checkpoint_every=1), {0})
+    last = tmp_path / "killed" / "fold_0" / "checkpoints" / "last"
+    for _ in range(2):
+        before = set(last.glob("*.json"))
+        found = begin(tmp_path / "killed", checkpoint_every=1, pause=0.2)
+        until(lambda before=before: bool(set(last.glob("*.json")) - before))  # type: ignore[misc]
+        for process in found:
+            process.kill()
+        end(found, {-signal.SIGKILL})
+    end(begin(tmp_path / "killed", checkpoint_every=1), {0})
+    expected = weights(tmp_path / "whole")
+    assert all(np.array_equal(value, expected[name]) for name, value in weights(tmp_path / "killed").items())
+
+
+@pytest.mark.slow
 def test_every_process_validates_with_the_model_that_is_kept(tmp_path: Path) -> None:
     """With batch norm, whose running statistics each process would have for itself."""
     end(begin(tmp_path / "run", small=True, stages=[{"epochs": 1, "lr": 0.03}]), {0})

@@ -61,19 +61,19 @@ def code_of(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def killed(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
+def killed(folder: Path, *, kills: int, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
     """Train once without and then with so many kills at random times, in another folder when a run came to its end."""
     begun = time.monotonic()
-    codes = [code_of(begin(folder / "whole"))]
+    codes = [code_of(begin(folder / "whole", **changes))]
     seconds = time.monotonic() - begun
     delays, done = random.Random(seed), 0
     while codes.count(-signal.SIGKILL) < kills:
-        process = begin(folder / f"killed_{done}")
+        process = begin(folder / f"killed_{done}", **changes)
         time.sleep(delays.uniform(0.0, 0.6 * seconds))
         os.kill(process, signal.SIGKILL)
         codes.append(code_of(process))
         done += codes[-1] == 0
-    codes.append(code_of(begin(folder / f"killed_{done}")))
+    codes.append(code_of(begin(folder / f"killed_{done}", **changes)))
     return {"codes": codes, "runs": [f"killed_{number}" for number in range(done + 1)]}
 
 

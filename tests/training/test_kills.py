@@ -45,10 +45,17 @@ def timeless(table: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("kills", "seed"), [(3, 1), *(pytest.param(20, seed, marks=pytest.mark.slow) for seed in (2, 3))]
+    ("kills", "seed", "changes"),
+    [
+        (3, 1, {}),
+        *(pytest.param(20, seed, {}, marks=pytest.mark.slow) for seed in (2, 3)),
+        pytest.param(10, 4, {"store": "stream", "workers": 2}, marks=pytest.mark.slow),
+    ],
 )
-def test_killed_at_random_times_a_run_ends_as_without_it(kills: int, seed: int, tmp_path: Path) -> None:
-    found = work("killed", tmp_path, kills=kills, seed=seed)
+def test_killed_at_random_times_a_run_ends_as_without_it(
+    kills: int, seed: int, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    found = work("killed", tmp_path, kills=kills, seed=seed, changes=changes)
     assert found["codes"][0] == found["codes"][-1] == 0
     assert sorted(set(found["codes"])) == [-9, 0]
     assert found["codes"].count(-9) == kills
