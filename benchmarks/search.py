@@ -212,11 +212,14 @@ def _saving(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     kinds: dict[str, dict[str, Any]] = {
         "grid": {"backend": "grid"},
         "pruning by fold": {"backend": "grid", "prune": "folds"},
+        "pruning by fold, for gains of 0.01": {"backend": "grid", "prune": {"min_gain": 0.01}},
         "halving": {"backend": {"name": "halving", "min_epochs": 1}},
     }
     found: dict[str, Any] = {}
     for name, options_of in kinds.items():
-        search = Searcher(trainer, space=space, trials=trials, out=folder / name.replace(" ", "_"), **options_of).run()
+        search = Searcher(
+            trainer, space=space, trials=trials, out=folder / name.replace(" ", "_").replace(",", ""), **options_of
+        ).run()
         found[name] = _outcome(search)
         print(name, found[name], flush=True)
     full = found["grid"]["epochs"]

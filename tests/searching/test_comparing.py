@@ -73,6 +73,18 @@ def test_a_trial_that_is_much_worse_is_hopeless_after_one_fold(tmp_path: Path) -
     assert not FoldPruning(folds=2).hopeless(worse, best, monitor="roc_auc", seed=0)
 
 
+def test_a_trial_that_cannot_be_better_by_enough_is_hopeless(tmp_path: Path) -> None:
+    good, bad = predictions(tmp_path / "good", skill=2.0, seed=1), predictions(tmp_path / "bad", skill=0.2, seed=2)
+    best, worse = Finished(folders=[good], values=[0.9]), Finished(folders=[bad], values=[0.55])
+    pruning = FoldPruning(min_gain=0.01)
+    assert pruning.hopeless(best, best, monitor="roc_auc", seed=0)
+    assert not pruning.hopeless(best, worse, monitor="roc_auc", seed=0)
+    assert FoldPruning(min_gain=0.6).hopeless(best, worse, monitor="roc_auc", seed=0)
+    near, far = (Finished(folders=[tmp_path] * 3, values=values) for values in ([0.91, 0.902, 0.905], [0.9, 0.89, 0.9]))
+    assert not FoldPruning().hopeless(near, far, monitor="f1_best", seed=0)
+    assert FoldPruning(min_gain=0.05).hopeless(near, far, monitor="f1_best", seed=0)
+
+
 def test_a_trial_as_good_as_the_best_is_stopped_about_as_often_as_alpha_says(tmp_path: Path) -> None:
     folders = [predictions(tmp_path / str(seed), skill=1.0, seed=seed) for seed in range(80)]
     found = [Finished(folders=[folder], values=[0.7]) for folder in folders]

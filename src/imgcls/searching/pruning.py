@@ -42,18 +42,22 @@ class FoldPruning:
 
     Both predicted the same validation records, so they are compared on the same resamples of these: in each, groups
     are drawn with replacement (a paired bootstrap; Efron and Tibshirani 1993, chapter 16), and the differences of the
-    metric are averaged over the folds so far. A trial is stopped if it is worse in a share of at least 1 - `alpha`.
+    metric are averaged over the folds so far. A trial is stopped if it is worse in a share of at least 1 - `alpha`;
+    with `min_gain` already if it is not better by so much (a region of practical equivalence; Benavoli et al. 2017),
+    which spares the folds of trials that are as good as the best one.
     Metrics that are taken at the best threshold of each epoch (`hter`, `f1`) are compared by a paired t-test over
     folds, so from the second fold on. The test knows nothing of the chance in training itself, and it is made at
     every fold of every trial, so `alpha` is no rate of error of the search.
 
     Attributes:
         alpha: The smaller, the more trials go on.
+        min_gain: The smallest gain that would be worth having, in units of the metric.
         folds: After how many folds a trial may be stopped first.
         resamples: Draws of the bootstrap.
     """
 
     alpha: float = attrs.field(default=0.05, validator=number(0, 0.5, above=True))
+    min_gain: float = attrs.field(default=0.0, validator=number(0))
     folds: int = attrs.field(default=1, validator=count(1))
     resamples: int = attrs.field(default=500, validator=count(50))
 
@@ -81,14 +85,14 @@ class FoldPruning:
         ]
         gain = np.mean(gains, axis=0)
         gain = gain[~np.isnan(gain)]  # a resample may lack a class
-        return len(gain) > 0 and bool(np.mean(gain < 0) >= 1 - self.alpha)
+        return len(gain) > 0 and bool(np.mean(gain < self.min_gain) >= 1 - self.alpha)
 
     def _worse_over_folds(self, gains: Floats) -> bool:
         from scipy.stats import ttest_1samp
 
         if len(gains) < 2 or np.ptp(gains) == 0:
             return False
-        return bool(ttest_1samp(gains, 0.0, alternative="less").pvalue <= self.alpha)
+        return bool(ttest_1samp(gains, self.min_gain, alternative="less").pvalue <= self.alpha)
 
     def _drawn(self, predictions: Predictions, monitor: str, seed: int) -> Floats:
         positive = predictions.positive_index
