@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import imgcls
 from imgcls import Dataset, Run, Trainer, load_run
-from imgcls.evaluation.intervals import percentiles, resampled
+from imgcls.evaluation.intervals import resampled
 from imgcls.evaluation.metrics import measure
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.resampling import units
@@ -95,8 +95,7 @@ def _compared(name: str, options: argparse.Namespace) -> dict[str, list[dict[str
         "Trainer's defaults": _trained(data, runs / f"{name}-trainer", test, options),
     }
     choice = json.loads((runs / f"{name}-fit" / "fit.json").read_text(encoding="utf-8"))
-    minutes = {who: run.facts["seconds"] / 60 for who, run in both.items()}
-    minutes["imgcls.fit"] += choice["seconds"] / 60
+    steps = {who: int(run.history.groupby("fold")["step"].max().sum()) for who, run in both.items()}
     names = {"imgcls.fit": _backbone(choice["backbones"][choice["number"]]), "Trainer's defaults": "mobilenetv2_100"}
     parts = [run.predictions("test") for run in both.values()]
     values, low, high = _scores(parts)
@@ -107,8 +106,7 @@ def _compared(name: str, options: argparse.Namespace) -> dict[str, list[dict[str
             metric.replace("roc_auc", "test ROC AUC").replace("_", " "): f"{value:.3f} ({a:.3f} to {b:.3f})"
             for metric, value, a, b in ends
         }
-        spent = f"{minutes[who]:.1f}" if who in minutes else ""
-        rows.append({"set": name, "how": who, "backbone": names.get(who, ""), "minutes": spent, **shown})
+        rows.append({"set": name, "how": who, "backbone": names.get(who, ""), "steps": steps.get(who, ""), **shown})
     return {"rows": rows, "probes": [_probe(name, choice, row) for row in choice["backbones"]]}
 
 
@@ -156,7 +154,8 @@ def _scores(parts: list[Predictions]) -> tuple[Floats, Floats, Floats]:
         return np.concatenate([fit, own, fit - own], axis=1)
 
     drawn = resampled(statistic, units(parts[0].groups, len(first)), resamples=RESAMPLES, seed=0)
-    found = statistic(np.ones((1, len(first))))[0], *percentiles(drawn)
+    ends = np.nanpercentile(drawn, [2.5, 97.5], axis=0)  # a resample may lack a rare class
+    found = statistic(np.ones((1, len(first))))[0], *ends
     values, low, high = (one.reshape(3, len(METRICS)) for one in found)
     return values, low, high
 

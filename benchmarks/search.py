@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 import types
@@ -45,13 +44,14 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         found = parts[options.part](options, Path(options.runs or folder))
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__.split('+')[0]}"
-    result = {**found, "machine": machine}
+    machine = f"{torch.get_num_threads()} CPU cores, torch {torch.__version__.split('+')[0]}"
+    facts = {name: value for name, value in found.items() if name != "rows"}
+    result = {options.part: found["rows"], f"{options.part} facts": {**facts, "machine": machine}}
     print(json.dumps(result, indent=1))
     if options.out:
         path = Path(options.out)
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        path.write_text(json.dumps({**before, options.part: result}, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({**before, **result}, indent=1) + "\n", encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
@@ -79,8 +79,8 @@ def _overhead(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ("optuna with SQLite, in one process", "optuna", Local()),
         ("optuna with SQLite, 4 workers", "optuna", _processes(folder / "optuna")),
     ]
-    found = {name: _timed(folder / name, backend, executor, trials) for name, backend, executor in cases}
-    return {"trials": trials, "per_trial": found}
+    rows = [{"search": name, **_timed(folder / name, backend, executor, trials)} for name, backend, executor in cases]
+    return {"trials": trials, "rows": rows}
 
 
 def _processes(folder: Path) -> Processes:
@@ -111,8 +111,8 @@ def _timed(folder: Path, backend: str, executor: Executor, trials: int) -> dict[
     started = time.perf_counter()
     conductor.conduct(executor)
     return {
-        "ms": round(1000 * (times[-1] - times[0]) / (len(times) - 1), 1),
-        "start_s": round(times[0] - started, 2),
+        "ms a trial": round(1000 * (times[-1] - times[0]) / (len(times) - 1), 1),
+        "seconds until the first": round(times[0] - started, 2),
     }
 
 
@@ -156,7 +156,7 @@ def _head(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         stages=[Stage(epochs=epochs, train="head", lr=1e-2)],
         precision="bf16",
     )
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = {}  # of all folds together
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
         started = time.perf_counter()
@@ -179,10 +179,13 @@ def _head(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     search = Searcher(trainer, space=space, trials=trials, out=folder / "search")
     timed("search", search.run)
-    ratio = seconds["search"] / seconds["single fit, no features kept"]
-    return {"records": len(data), "trials": trials, "folds": options.folds, "epochs": epochs, "seconds": seconds} | {
-        "search_beside_single_fit": round(ratio, 2)
-    }
+    single = seconds["single fit, no features kept"]
+    rows = [
+        {"what": name, "seconds": spent, "times the single fit": round(spent / single, 2)}
+        for name, spent in seconds.items()
+    ]
+    facts = {"records": len(data), "size": options.size, "trials": trials, "folds": options.folds, "epochs": epochs}
+    return {**facts, "rows": rows}
 
 
 # What halving and pruning save
@@ -223,7 +226,11 @@ def _saving(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         found[name] = _outcome(search)
         print(name, found[name], flush=True)
     full = found["grid"]["epochs"]
-    return {"searches": {name: {**one, "share": round(one["epochs"] / full, 3)} for name, one in found.items()}}
+    rows = [
+        {"search": name, "epochs": one.pop("epochs"), "share": round(one.pop("spent") / full, 3), **one}
+        for name, one in found.items()
+    ]
+    return {"records": len(data), "trials": trials, "folds": options.folds, "epochs": epochs, "rows": rows}
 
 
 def _outcome(search: Search) -> dict[str, Any]:
@@ -232,13 +239,13 @@ def _outcome(search: Search) -> dict[str, Any]:
     assert winner.outcome is not None
     run = search.best
     value, low, high = run.value(search.searcher.monitor, split="val")
+    epochs = int(search.table["epochs"].sum())
     return {
-        "epochs": int(search.table["epochs"].sum()),
-        "best": winner.outcome.values[0],
-        "pooled": round(value, 4),
-        "interval": [round(low, 4), round(high, 4)],
-        "params": winner.trial.params,
-        "optimism": None if search.optimism is None else round(search.optimism.bias, 4),
+        "epochs": epochs,
+        "spent": epochs,
+        "best, mean over folds": f"{winner.outcome.values[0]:.4f}",
+        "best, all folds together": f"{value:.4f} ({low:.4f} to {high:.4f})",
+        "parameters": ", ".join(map(str, winner.trial.params.values())),
     }
 
 
