@@ -100,7 +100,7 @@ def _compared(name: str, folder: Path, files: Sequence[Path], options: argparse.
         "model": name,
         "bare predictor, images/s": f"{statistics.median(bare):.1f}",
         "served, requests/s": f"{rate:.1f}",
-        "share": rate / statistics.median(bare),
+        "share": f"{rate / statistics.median(bare):.2f}",
         "median latency, ms": round(1000 * statistics.median(one["median"] for one in served)),
         "95 % below, ms": round(1000 * statistics.median(one["p95"] for one in served)),
     }

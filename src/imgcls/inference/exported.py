@@ -340,7 +340,10 @@ def onnx_runner(file: Path, providers: Sequence[str] | None = None) -> Runner:
     wanted, known = list(providers or ["CPUExecutionProvider"]), onnxruntime.get_available_providers()
     if not set(wanted) <= set(known):
         raise ConfigError(f"'providers' must be of this onnxruntime, got {wanted!r}; there are {known!r}")
-    session = onnxruntime.InferenceSession(str(file), providers=wanted)
+    options = onnxruntime.SessionOptions()
+    # Threads that wait for each other would keep those busy that decode, and other programs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(file), options, providers=wanted)
 
     def run(pixels: NDArray[Any]) -> Answer:
         return Answer(**dict(zip(OUTPUTS, session.run(OUTPUTS, {"pixels": pixels}), strict=True)))

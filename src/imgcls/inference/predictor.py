@@ -31,6 +31,7 @@ from imgcls.inference.saved import SavedModel
 from imgcls.inference.views import Draws, View, views
 from imgcls.models.base import Backbone, Classifier
 from imgcls.runtime.batches import normalisation, normalise
+from imgcls.runtime.memory import keep_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -239,6 +240,7 @@ class Predictor:
 
     # Of each model the probabilities, and the embeddings that they come from.
     def _each(self, pixels: NDArray[Any]) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]:
+        keep_memory()  # or a batch of 32 would take twice as long
         probs, features = [], []
         with torch.no_grad():
             for number, model in enumerate(self.models):

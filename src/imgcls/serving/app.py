@@ -67,7 +67,11 @@ def create_app(served: Served, limits: Limits | None = None, *, hosts: tuple[str
     """
     limits, counters = limits or Limits(), Counters()
     batcher = Batcher(
-        lambda pixels: served.tell(pixels).apart(), batch=limits.batch, waiting=limits.waiting, told=counters.predicted
+        lambda pixels: served.tell(pixels).apart(),
+        batch=limits.batch,
+        waiting=limits.waiting,
+        told=counters.predicted,
+        threads=served.at_a_time,
     )
     desk = Desk(served=served, limits=limits, batcher=batcher)
 

@@ -33,7 +33,7 @@ class _Waiting(Generic[T]):
 
 @final
 class Batcher(Generic[T]):
-    """A thread that predicts, each time all images that wait, up to a limit.
+    """Threads that predict, each time all images that wait, up to a limit.
 
     While the model computes, the images of the next batch gather; nobody waits for a batch to fill.
 
@@ -42,21 +42,32 @@ class Batcher(Generic[T]):
         batch: Images at a time, at most.
         waiting: How many may wait.
         told: Is called with the size of each batch.
+        threads: Batches at a time.
     """
 
     def __init__(
-        self, model: Model[T], *, batch: int, waiting: int, told: Callable[[int], None] = lambda _: None
+        self,
+        model: Model[T],
+        *,
+        batch: int,
+        waiting: int,
+        told: Callable[[int], None] = lambda _: None,
+        threads: int = 1,
     ) -> None:
         self._model, self._batch, self._told = model, batch, told
         self._room = threading.BoundedSemaphore(waiting)
         self._queue: queue.SimpleQueue[_Waiting[T] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="imgcls-batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"imgcls-batcher-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def alive(self) -> bool:
         """Whether it takes images."""
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     @property
     def waiting(self) -> int:
@@ -84,8 +95,10 @@ class Batcher(Generic[T]):
 
     def close(self) -> None:
         """Answer what waits, and end."""
-        self._queue.put(None)
-        self._thread.join()
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -35,6 +36,10 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="imgcls-images")
 
 
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="imgcls-")
+
+
 @final
 @attrs.frozen(kw_only=True, eq=False)
 class Desk:
@@ -45,12 +50,16 @@ class Desk:
         limits: How much is allowed.
         batcher: What predicts.
         threads: Decode and draw, as many at a time as there are processors, so that memory is bounded.
+        scratch: Where images lie while they are decoded; one folder for all, since making one costs more than decoding.
+        numbers: Their names.
     """
 
     served: Served
     limits: Limits
     batcher: Batcher[Told]
     threads: ThreadPoolExecutor = attrs.field(factory=_threads)
+    scratch: tempfile.TemporaryDirectory[str] = attrs.field(factory=_scratch)
+    numbers: Iterator[int] = attrs.field(factory=itertools.count)
 
     async def answer(self, order: Order) -> Answer:
         """Answer an order.
@@ -90,6 +99,7 @@ class Desk:
         """End its threads."""
         self.threads.shutdown()
         self.batcher.close()
+        self.scratch.cleanup()
 
     def _cuts(self, order: Order) -> Floats | None:
         try:
@@ -103,15 +113,16 @@ class Desk:
     # The decoders want a file, whose name is theirs alone; it lies on disk no longer than it is read.
     def _read(self, upload: Upload) -> NDArray[Any]:
         suffix = Path(upload.name).suffix.lower()
-        with tempfile.TemporaryDirectory(prefix="imgcls-") as folder:
-            file = Path(folder, f"image{suffix if suffix in images.EXTENSIONS else ''}")
+        file = Path(self.scratch.name, f"{next(self.numbers)}{suffix if suffix in images.EXTENSIONS else ''}")
+        try:
             file.write_bytes(upload.content)
-            try:
-                self._check_size(upload, images.header(file))
-                return images.read(file, self.served.image)
-            except DecodeError as error:
-                text = str(error).replace(repr(str(file)), repr(upload.name))
-                raise Refused(text, file=upload.name) from None
+            self._check_size(upload, images.header(file))
+            return images.read(file, self.served.image)
+        except DecodeError as error:
+            text = str(error).replace(repr(str(file)), repr(upload.name))
+            raise Refused(text, file=upload.name) from None
+        finally:
+            file.unlink(missing_ok=True)
 
     def _check_size(self, upload: Upload, header: images.Header) -> None:
         found = header.width * header.height / 1e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,9 @@ Draw = Callable[[NDArray[Any], int], bytes]
 
 _NONE = Promises()
 
+#: So many batches at a time at most, since each of them takes memory.
+_MOST = 4
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class Served:
@@ -38,6 +42,8 @@ class Served:
         tell: The model: from pixels (B, H, W, C) to what it says.
         caution: What it says beside a decision.
         draw: Draws a relevance map over an image; None where the model has none.
+        at_a_time: Batches at a time. A network of torch that shares the processors with what decodes is faster with a
+            thread for each of some batches than with all threads for one.
     """
 
     name: str
@@ -47,6 +53,7 @@ class Served:
     tell: Callable[[NDArray[Any]], Told]
     caution: Caution = attrs.field(factory=Caution)
     draw: Draw | None = None
+    at_a_time: int = 1
 
 
 def open_served(path: str | Path, *, explainer: str = "grad-cam", promises: Promises = _NONE) -> Served:
@@ -85,6 +92,7 @@ def open_served(path: str | Path, *, explainer: str = "grad-cam", promises: Prom
         tell=partial(predictor.tell, caution=caution),
         caution=caution,
         draw=drawer(predictor, explainer),
+        at_a_time=min(os.cpu_count() or 1, _MOST),
     )
 
 
