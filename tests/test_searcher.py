@@ -220,6 +220,9 @@ def test_hopeless_trials_stop_after_a_fold(tmp_path: Path) -> None:
     search = Searcher(own, space=space, backend="grid", trials=None, prune="folds", out=tmp_path).run()
     assert search.table["state"].tolist() == ["complete", "pruned"]
     assert search.table["folds"].tolist() == [3, 1]
+    found = Predictions.load(tmp_path / "trial_0001" / "fold_0" / "predictions_val.npz")
+    precision = average_precision_score(found.labels == found.positive_index, found.scores)
+    assert search.table["value"][1] == pytest.approx(precision, abs=1e-6)  # of the checkpoint that is kept
     assert search.optimism is None  # one trial that came to its end was no choice
 
 

@@ -153,7 +153,7 @@ def test_maps_are_those_of_zennit_where_it_conserves(case: str, monkeypatch: pyt
     angles = functional.cosine_similarity(torch.from_numpy(found).flatten(1), torch.from_numpy(expected).flatten(1))
     assert angles.numpy() == pytest.approx(1, abs=1e-4)
     off = abs(found.sum(axis=(1, 2)) - expected.sum(axis=(1, 2)))
-    assert (off <= 1e-4 * abs(expected).sum(axis=(1, 2))).all()  # sums of both signs may cancel to nearly nothing
+    assert (off <= 1e-3 * abs(expected).sum(axis=(1, 2))).all()  # sums of both signs may cancel to nearly nothing
 
 
 @pytest.mark.parametrize(("name", "normed"), [("test_resnet", False), ("test_vit", True), ("test_convnext", True)])

@@ -1,4 +1,7 @@
-"""A search that a test kills, in a process of its own: python crashes.py FOLDER BACKEND EXECUTOR WORKERS RANKS"""
+"""A search that a test kills, in a process of its own.
+
+python crashes.py FOLDER BACKEND EXECUTOR WORKERS RANKS TRIALS
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ def searcher(out: Path, *, backend: Any = "random", trials: int = 4, **options: 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, backend, executor, workers, ranks = sys.argv[1:]
+    folder, backend, executor, workers, ranks, trials = sys.argv[1:]
     where: Any = {"name": "ray", "cpus": 1} if executor == "ray" else executor
-    searcher(Path(folder), backend=backend, executor=where, workers=int(workers), ranks=int(ranks)).run()
+    options: dict[str, Any] = {"executor": where, "workers": int(workers), "ranks": int(ranks), "trials": int(trials)}
+    searcher(Path(folder), backend=backend, **options).run()

@@ -80,8 +80,11 @@ def test_what_has_no_room_for_pairs_of_records_is_not_tried_again(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_four_workers_give_60_trials_each_once(tmp_path: Path) -> None:
-    study = opened(tmp_path, trials=60)
+@pytest.mark.parametrize("backend", ["random", "optuna"])
+def test_four_workers_give_60_trials_each_once(backend: str, tmp_path: Path) -> None:
+    if backend == "optuna":
+        pytest.importorskip("optuna")
+    study = opened(tmp_path, backend=backend, trials=60)
     conductor(study, tmp_path, work.quick).conduct(processes(tmp_path, 4))
     assert [entry.trial.number for entry in study.entries] == list(range(60))
     assert len({canonical(entry.trial.params) for entry in study.entries}) == 60

@@ -78,7 +78,7 @@ def test_messages_and_answers_go_through(tmp_path: Path, one_thread: None) -> No
 @pytest.mark.slow
 def test_a_signal_ends_all_processes_with_a_checkpoint_and_the_same_call_goes_on(tmp_path: Path) -> None:
     path = os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(HERE / "crashes.py"), str(tmp_path), "random", "processes", "1", "2"]
+    command = [sys.executable, str(HERE / "crashes.py"), str(tmp_path), "random", "processes", "1", "2", "4"]
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment) as process:
         deadline = time.monotonic() + 120
