@@ -46,6 +46,14 @@ def test_a_search_whose_trials_train_in_two_processes_is_that_of_one(tmp_path: P
 
 
 @pytest.mark.slow
+def test_processes_of_a_trial_train_together_on_ray(tmp_path: Path, one_thread: None) -> None:
+    pytest.importorskip("ray")
+    found = searcher(tmp_path, trials=1, executor={"name": "ray", "cpus": 1}, ranks=2).run()
+    assert [entry.outcome.state for entry in found.entries if entry.outcome] == ["complete"]
+    assert read_json(tmp_path / "trial_0000" / "environment.json")["processes"] == 2
+
+
+@pytest.mark.slow
 def test_pruned_trials_end_in_all_processes_and_go_on_in_all(tmp_path: Path, one_thread: None) -> None:
     halving = {"name": "halving", "min_epochs": 1}
     found = searcher(tmp_path, backend=halving, trials=4, executor="processes", ranks=2).run()
