@@ -50,6 +50,13 @@ def own_cache(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGCLS_QUIET", "1")
 
 
+@pytest.fixture(autouse=True)
+def same_chance() -> None:
+    """Let a test draw the same whichever tests ran before it; weights of a bare module come from this generator."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def one_thread() -> Iterator[None]:
     """Make the sums of torch independent of the number of cores."""

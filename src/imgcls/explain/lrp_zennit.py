@@ -47,6 +47,9 @@ class LrpZennit(Explainer):
     summed, and a model is refused where the median of sum over score of the images leaves
     0.8 to 1.25. `Attributions.conserved` has the number of every image.
 
+    The part of the score that a bias gave is handed on too: where the bias of the head alone decides the
+    sign of a score, the map is that of `lrp` turned over.
+
     Batch norms are merged into the convolutions before them, residual additions of
     torchvision's ResNets get a rule.
 
