@@ -1,13 +1,14 @@
 """What two stages are worth on chest X-rays: the head and then everything, beside the head alone and beside no weights.
 
     python benchmarks/stages.py [DATA] [--seeds 0 1 2] [--runs runs/stages] [--threads 2] [--epochs 4]
+    python benchmarks/stages.py [DATA] --epochs 6 --augment light --runs runs/stages-light --out stages_light.json
 
 DATA, or the variable IMGCLS_TEST_DATA, names a folder with `chest_xray` and `weights/mobilenetv2_100.safetensors`.
 All three train for the same number of epochs on the same records in the same order. A fifth of the patients of the
 training folder is kept for testing beside the test folder, which comes from elsewhere; of the rest each seed takes a
 fifth of the patients to choose the epoch. Values are means over the seeds. Intervals are 95 % of 10,000 resamples, each
 of which draws patients and seeds, the same for all three, so that differences are paired. Runs that are there already
-are read instead of trained. Writes docs/results/stages.json.
+are read instead of trained. Writes docs/results/stages.json, or another file beside it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from imgcls.evaluation.metrics import measure
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.weighted import Cases, Weighted
 
-RESULT = Path(__file__).parent.parent / "docs" / "results" / "stages.json"
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
 RESAMPLES = 10_000
 
 #: Learning rates are those of the Trainer's own stages; random weights need the higher one.
@@ -50,11 +51,12 @@ def main() -> None:
     result = {
         "rows": [row for inside in (True, False) for row in _rows(runs, inside)],
         "each_seed": {place: _each(runs, place == "inside") for place in ("inside", "outside")},
-        "recipe": f"mobilenetv2_100, {SIZE} x {SIZE}, {options.epochs} epochs, seeds {options.seeds}",
+        "recipe": f"mobilenetv2_100, {SIZE} x {SIZE}, {options.epochs} epochs, "
+        f"augmentation {options.augment}, seeds {options.seeds}",
         "minutes": {arm: [round(run.facts["seconds"] / 60, 1) for run in several] for arm, several in runs.items()},
         "machine": _machine(runs[ARMS[0]][0]),
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / options.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 
 
@@ -65,6 +67,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/stages"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--augment", default="none", help="for all three alike")
+    parser.add_argument("--out", default="stages.json", help="beside the other results")
     parser.add_argument("--records", type=int, help="so many alone, to try the script")
     options = parser.parse_args()
     if options.data is None:
@@ -106,6 +110,7 @@ def _run(frame: pd.DataFrame, options: argparse.Namespace, arm: str, seed: int) 
         splitter={"name": "holdout", "val": 0.2},
         image={"size": SIZE},
         stages=_stages(arm, options.epochs),
+        augment=options.augment,
         seed=seed,
         out=folder,
     ).fit()
