@@ -117,6 +117,8 @@ def test_colours_of_16_bits_are_kept(tmp_path: Path, name: str) -> None:
     file = in_colour(tmp_path / name, COLOUR)
     assert np.array_equal(images.original(file), COLOUR)
     assert np.array_equal(images.read(file, native(channels=3)), COLOUR)
+    in_memory = images.InMemory(name=name, content=file.read_bytes())
+    assert np.array_equal(images.read(in_memory, native(channels=3)), COLOUR)
     grey = COLOUR @ np.array([0.299, 0.587, 0.114])
     assert np.abs(images.read(file, native())[..., 0] - grey).max() <= 0.51
 

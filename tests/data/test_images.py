@@ -42,6 +42,14 @@ def test_formats_are_read(tmp_path: Path, name: str) -> None:
     file = saved(tmp_path / name, format="PNG" if name.startswith("png") else None, **options)
     error = np.abs(images.read(file, NATIVE).astype(int) - GRADIENT)
     assert error.max() <= (4 if name == "a.jpg" else 0)
+    in_memory = images.InMemory(name=name, content=file.read_bytes())
+    assert np.array_equal(images.read(in_memory, NATIVE), images.read(file, NATIVE))
+    assert images.header(in_memory) == images.header(file)
+
+
+def test_errors_of_what_lies_in_memory_have_its_name() -> None:
+    with pytest.raises(DecodeError, match="image 'x/a.png' must be readable, got an empty file"):
+        images.read(images.InMemory(name="x/a.png", content=b""), NATIVE)
 
 
 # What each value of the tag means, by the EXIF standard, as an operation on the upright picture.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import attrs
 import numpy as np
@@ -117,13 +116,13 @@ def _scaled(image: Deep, rows: slice, window: tuple[float, float], *, grey: bool
     return (1 - found if image.inverted else found).astype(np.float32)
 
 
-def loaded(image: ImageFile, header: Header, path: Path) -> Deep:
+def loaded(image: ImageFile, header: Header, stream: BinaryIO) -> Deep:
     """Decode a deep PNG or TIFF.
 
     Args:
         image: Opened, not yet loaded.
         header: Its header.
-        path: Its file.
+        stream: Its file.
 
     Returns:
         The image, upright.
@@ -134,7 +133,7 @@ def loaded(image: ImageFile, header: Header, path: Path) -> Deep:
         return _grey(image, header)
     # Pillow keeps only the high byte of 16-bit colours. It has found the file whole above, so
     # that OpenCV has nothing to print on stderr.
-    colours = _decoded(path, header)
+    colours = _decoded(stream, header)
     if colours.shape[-1] == 4 and "RGBa;" not in layout and "RGBX;" not in layout:
         _put_on_black(colours)
     stored = colours[..., :1] if "LA;" in layout else colours[..., 2::-1]
@@ -156,11 +155,11 @@ def _grey(image: ImageFile, header: Header) -> Deep:
     return Deep(stored=stored.view(np.uint32) if unsigned else stored, inverted=header.inverted)
 
 
-def _decoded(path: Path, header: Header) -> NDArray[np.uint16]:
+def _decoded(stream: BinaryIO, header: Header) -> NDArray[np.uint16]:
     """Decode blue, green, red and perhaps alpha.
 
     Args:
-        path: The file.
+        stream: The file, at any place.
         header: Its header.
 
     Returns:
@@ -171,7 +170,8 @@ def _decoded(path: Path, header: Header) -> NDArray[np.uint16]:
     """
     import cv2
 
-    found: Any = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    stream.seek(0)
+    found: Any = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     png = header.format == "PNG"
     size = (header.raw_height, header.raw_width) if png else (header.height, header.width)
     if found is None or found.dtype != np.uint16 or found.shape not in {(*size, 3), (*size, 4)}:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,13 +23,34 @@ if TYPE_CHECKING:
     from PIL import Image
     from PIL.ImageFile import ImageFile
 
-__all__ = ["EXTENSIONS", "Header", "decode", "from_pillow", "header", "original", "pixels", "read"]
+__all__ = ["EXTENSIONS", "Header", "InMemory", "decode", "from_pillow", "header", "original", "pixels", "read"]
 
 #: File names that readers of folders take for images.
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".dcm", ".dicom"})
 
 
-def read(path: Path, spec: ImageSpec) -> NDArray[Any]:
+@attrs.frozen(kw_only=True)
+class InMemory:
+    """An image file that is not on disk.
+
+    Attributes:
+        name: Its name, for messages; the ending matters for DICOM alone.
+        content: Its bytes.
+    """
+
+    name: str
+    content: bytes = attrs.field(repr=False)
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the name."""
+        return PurePath(self.name).suffix
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def read(path: Path | InMemory, spec: ImageSpec) -> NDArray[Any]:
     """Decode an image file and bring it to the form of a spec.
 
     Args:
@@ -57,7 +80,7 @@ def original(path: Path) -> NDArray[Any]:
         return pixels(path)
 
 
-def header(path: Path) -> Header:
+def header(path: Path | InMemory) -> Header:
     """Read the header of an image file, without decoding it.
 
     Args:
@@ -127,13 +150,13 @@ def from_pillow(image: Image.Image) -> NDArray[Any]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, ImageFile | None]]:
-    with path.open("rb") as stream:
+def _opened(path: Path | InMemory) -> Iterator[tuple[BinaryIO, ImageFile | None]]:
+    with path.open("rb") if isinstance(path, Path) else io.BytesIO(path.content) as stream:
         form = headers.form_of(stream, path.suffix)
         yield stream, None if form == "DICOM" else headers.opened(stream, form)
 
 
-def _picture(path: Path, *, draft: int | None = None) -> tuple[Image.Image | Deep, tuple[int, int]]:
+def _picture(path: Path | InMemory, *, draft: int | None = None) -> tuple[Image.Image | Deep, tuple[int, int]]:
     """Decode a file.
 
     Args:
@@ -151,7 +174,7 @@ def _picture(path: Path, *, draft: int | None = None) -> tuple[Image.Image | Dee
         if image is None:
             return dicom.picture(stream), whole
         if deep.is_deep(found):
-            return deep.loaded(image, found, path), whole
+            return deep.loaded(image, found, stream), whole
         if draft is not None:
             image.draft(None, (draft, draft))
         image.load()

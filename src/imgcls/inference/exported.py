@@ -295,36 +295,39 @@ def load_exported(path: str | Path, *, providers: Sequence[str] | None = None) -
     return open_exported(folder, about, providers=providers)
 
 
-def open_exported(folder: Path, about: Description, *, providers: Sequence[str] | None = None) -> ExportedModel:
+def open_exported(
+    folder: Path, about: Description, *, providers: Sequence[str] | None = None, threads: int | None = None
+) -> ExportedModel:
     """Open an export without looking at its checksums, such as one that is being made.
 
     Args:
         folder: Where its files are.
         about: Its description.
         providers: As for `load_exported`.
+        threads: Those that onnxruntime computes a batch with; None takes one a processor.
 
     Returns:
         The model.
     """
     guard = Guard.load(folder / GUARD) if (folder / GUARD).exists() else None
-    run = _runner(folder / FORMATS[about.format], about, providers)
+    file = folder / FORMATS[about.format]
+    run = onnx_runner(file, providers, threads) if about.format == "onnx" else _torch_runner(file, about)
     return ExportedModel(folder=folder, about=about, run=run, guard=guard)
 
 
-def _runner(file: Path, about: Description, providers: Sequence[str] | None) -> Runner:
-    if about.format == "onnx":
-        return onnx_runner(file, providers)
-    from imgcls.inference.torch_running import program_runner, weights_runner  # these two need torch
+def _torch_runner(file: Path, about: Description) -> Runner:
+    from imgcls.inference.torch_running import program_runner, weights_runner  # an ONNX file needs no torch
 
     return program_runner(file) if about.format == "torch-export" else weights_runner(file, about)
 
 
-def onnx_runner(file: Path, providers: Sequence[str] | None = None) -> Runner:
+def onnx_runner(file: Path, providers: Sequence[str] | None = None, threads: int | None = None) -> Runner:
     """Run an ONNX file.
 
     Args:
         file: The file.
         providers: As for `load_exported`.
+        threads: As for `open_exported`.
 
     Returns:
         The model.
@@ -340,10 +343,11 @@ def onnx_runner(file: Path, providers: Sequence[str] | None = None) -> Runner:
     wanted, known = list(providers or ["CPUExecutionProvider"]), onnxruntime.get_available_providers()
     if not set(wanted) <= set(known):
         raise ConfigError(f"'providers' must be of this onnxruntime, got {wanted!r}; there are {known!r}")
-    options = onnxruntime.SessionOptions()
+    session_options = onnxruntime.SessionOptions()
     # Threads that wait for each other would keep those busy that decode, and other programs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(file), options, providers=wanted)
+    session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session_options.intra_op_num_threads = threads or 0  # 0 is one a processor
+    session = onnxruntime.InferenceSession(str(file), session_options, providers=wanted)
 
     def run(pixels: NDArray[Any]) -> Answer:
         return Answer(**dict(zip(OUTPUTS, session.run(OUTPUTS, {"pixels": pixels}), strict=True)))

@@ -17,11 +17,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import imgcls
 from imgcls.core.errors import ImgclsError
-from imgcls.inference.reading import Told
 from imgcls.serving.answers import About, Answer, Health, Problem
 from imgcls.serving.batching import Batcher, BusyError
 from imgcls.serving.counters import Counters
 from imgcls.serving.limits import Limits
+from imgcls.serving.looking import Looker
 from imgcls.serving.predicting import Desk
 from imgcls.serving.served import Served
 from imgcls.serving.uploads import BodyLimit, Refused, uploads
@@ -67,18 +67,17 @@ def create_app(served: Served, limits: Limits | None = None, *, hosts: tuple[str
     """
     limits, counters = limits or Limits(), Counters()
     batcher = Batcher(
-        lambda pixels: served.tell(pixels).apart(),
+        Looker(served=served, limits=limits, predicted=counters.predicted),
         batch=limits.batch,
         waiting=limits.waiting,
-        told=counters.predicted,
         threads=served.at_a_time,
     )
-    desk = Desk(served=served, limits=limits, batcher=batcher)
+    desk = Desk(served=served, batcher=batcher)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(desk.close)
+        await asyncio.to_thread(batcher.close)
 
     app = FastAPI(
         title=f"imgcls: {served.name}",
@@ -132,7 +131,7 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(AnyHTTPException, problem)
 
 
-def _add_pages(app: FastAPI, served: Served, limits: Limits, batcher: Batcher[Told], counters: Counters) -> None:
+def _add_pages(app: FastAPI, served: Served, limits: Limits, batcher: Batcher[Any, Any], counters: Counters) -> None:
     page = resources.files("imgcls.serving").joinpath("page.html").read_text(encoding="utf-8")
     headers = {
         "Content-Security-Policy": _POLICY,

@@ -6,19 +6,19 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any, Generic, TypeVar, final
+from typing import Generic, TypeVar, final
 
 import attrs
-import numpy as np
-from numpy.typing import NDArray
 
 from imgcls.core.errors import ImgclsError
 
 __all__ = ["Batcher", "BusyError"]
 
+Given = TypeVar("Given")
 T = TypeVar("T")
 
-Model = Callable[[NDArray[Any]], Iterable[T]]
+#: From what was submitted to an answer or an error for each.
+Work = Callable[[Sequence[Given]], Iterable[T | Exception]]
 
 
 class BusyError(ImgclsError):
@@ -26,37 +26,35 @@ class BusyError(ImgclsError):
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class _Waiting(Generic[T]):
-    pixels: NDArray[Any]
+class _Waiting(Generic[Given, T]):
+    order: Given
     answer: Future[T]
 
 
 @final
-class Batcher(Generic[T]):
-    """Threads that predict, each time all images that wait, up to a limit.
+class Batcher(Generic[Given, T]):
+    """Threads that work, each time on all that waits, up to a limit.
 
-    While the model computes, the images of the next batch gather; nobody waits for a batch to fill.
+    While one batch is worked on, the next one gathers; nobody waits for a batch to fill.
 
     Args:
-        model: From pixels (B, H, W, C) to what it says of each image.
+        work: What is done with a batch; answers in its order. An error in place of an answer is that one's alone.
         batch: Images at a time, at most.
         waiting: How many may wait.
-        told: Is called with the size of each batch.
         threads: Batches at a time.
     """
 
     def __init__(
         self,
-        model: Model[T],
+        work: Work[Given, T],
         *,
         batch: int,
         waiting: int,
-        told: Callable[[int], None] = lambda _: None,
         threads: int = 1,
     ) -> None:
-        self._model, self._batch, self._told = model, batch, told
+        self._do, self._batch = work, batch
         self._room = threading.BoundedSemaphore(waiting)
-        self._queue: queue.SimpleQueue[_Waiting[T] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Waiting[Given, T] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name=f"imgcls-batcher-{number}", daemon=True)
             for number in range(threads)
@@ -74,14 +72,14 @@ class Batcher(Generic[T]):
         """How many images wait."""
         return self._queue.qsize()
 
-    def submit(self, pixels: NDArray[Any]) -> Future[T]:
-        """Ask for a prediction.
+    def submit(self, order: Given) -> Future[T]:
+        """Ask for something.
 
         Args:
-            pixels: One image (H, W, C) in the form that the model takes.
+            order: What is to be worked on.
 
         Returns:
-            What the model says of it, later.
+            The answer, later.
 
         Raises:
             BusyError: if too many wait already.
@@ -90,7 +88,7 @@ class Batcher(Generic[T]):
             raise BusyError("the server must have room for the image, got too many waiting; try again")
         answer: Future[T] = Future()
         answer.add_done_callback(lambda _: self._room.release())
-        self._queue.put(_Waiting(pixels=pixels, answer=answer))
+        self._queue.put(_Waiting(order=order, answer=answer))
         return answer
 
     def close(self) -> None:
@@ -103,13 +101,12 @@ class Batcher(Generic[T]):
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:
             taken, end = self._gathered(first)
-            self._told(len(taken))
-            _answer(taken, self._model)
+            _answer(taken, self._do)
             if end:
                 return
 
     # What waits now, and whether the end came among it.
-    def _gathered(self, first: _Waiting[T]) -> tuple[list[_Waiting[T]], bool]:
+    def _gathered(self, first: _Waiting[Given, T]) -> tuple[list[_Waiting[Given, T]], bool]:
         taken = [first]
         while len(taken) < self._batch:
             try:
@@ -123,15 +120,18 @@ class Batcher(Generic[T]):
 
 
 # A request that was given up has cancelled its answer; one that fails takes none of the others with it.
-def _answer(taken: Sequence[_Waiting[T]], model: Model[T]) -> None:
+def _answer(taken: Sequence[_Waiting[Given, T]], work: Work[Given, T]) -> None:
     asked = [one for one in taken if one.answer.set_running_or_notify_cancel()]
     if not asked:
         return
     try:
-        found = model(np.stack([one.pixels for one in asked]))
+        found = list(work([one.order for one in asked]))
     except Exception as error:  # the thread must live on
         for one in asked:
             one.answer.set_exception(error)
         return
     for one, said in zip(asked, found, strict=True):
-        one.answer.set_result(said)
+        if isinstance(said, Exception):
+            one.answer.set_exception(said)
+        else:
+            one.answer.set_result(said)

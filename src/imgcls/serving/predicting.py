@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import itertools
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, TypeVar, final
+from collections.abc import Sequence
+from typing import Any, final
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.core.errors import ConfigError, DecodeError, UnsupportedModelError
-from imgcls.data import images
+from imgcls.core.errors import ConfigError, UnsupportedModelError
+from imgcls.data.images import InMemory
 from imgcls.evaluation.thresholds import parse_rule
 from imgcls.inference.reading import Told
 from imgcls.serving.answers import Answer, Result
 from imgcls.serving.batching import Batcher
-from imgcls.serving.limits import Limits
+from imgcls.serving.looking import Seen
 from imgcls.serving.served import Served
-from imgcls.serving.uploads import Order, Refused, Upload
+from imgcls.serving.uploads import Order, Refused
 
 __all__ = ["Desk"]
 
 Floats = NDArray[np.float64]
-T = TypeVar("T")
-
-
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="imgcls-images")
-
-
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="imgcls-")
 
 
 @final
@@ -47,19 +33,11 @@ class Desk:
 
     Attributes:
         served: The model.
-        limits: How much is allowed.
-        batcher: What predicts.
-        threads: Decode and draw, as many at a time as there are processors, so that memory is bounded.
-        scratch: Where images lie while they are decoded; one folder for all, since making one costs more than decoding.
-        numbers: Their names.
+        batcher: What decodes and predicts.
     """
 
     served: Served
-    limits: Limits
-    batcher: Batcher[Told]
-    threads: ThreadPoolExecutor = attrs.field(factory=_threads)
-    scratch: tempfile.TemporaryDirectory[str] = attrs.field(factory=_scratch)
-    numbers: Iterator[int] = attrs.field(factory=itertools.count)
+    batcher: Batcher[InMemory, Seen]
 
     async def answer(self, order: Order) -> Answer:
         """Answer an order.
@@ -77,14 +55,12 @@ class Desk:
         cuts = self._cuts(order)
         if order.maps and self.served.draw is None:
             raise Refused("'map' must be left out for an export, which gives no maps, got true; serve the run")
-        pixels = await asyncio.gather(*(self._in_thread(self._read, file) for file in order.files))
-        asked = [asyncio.wrap_future(self.batcher.submit(image)) for image in pixels]
-        told = await asyncio.gather(*asked)
-        probs = np.concatenate([one.probs for one in told])
+        seen = await asyncio.gather(*(asyncio.wrap_future(self.batcher.submit(file)) for file in order.files))
+        probs = np.concatenate([one.told.probs for one in seen])
         decided = decider.decide(probs, cuts)
-        maps = await self._maps(pixels, probs, decided) if order.maps else [None] * len(pixels)
+        maps = await self._maps(seen, probs, decided) if order.maps else [None] * len(seen)
         named = [dict(zip(decider.classes, row, strict=True)) for row in probs.tolist()]
-        beside = [_beside(one, other=order.threshold is not None) for one in told]
+        beside = [_beside(one.told, other=order.threshold is not None) for one in seen]
         parts = zip(order.files, named, decided, maps, beside, strict=True)
         return Answer(
             model=self.served.name,
@@ -95,52 +71,20 @@ class Desk:
             ],
         )
 
-    def close(self) -> None:
-        """End its threads."""
-        self.threads.shutdown()
-        self.batcher.close()
-        self.scratch.cleanup()
-
     def _cuts(self, order: Order) -> Floats | None:
         try:
             return self.served.decider.cuts(order.threshold)
         except ConfigError as error:
             raise Refused(str(error)) from None
 
-    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
-
-    # The decoders want a file, whose name is theirs alone; it lies on disk no longer than it is read.
-    def _read(self, upload: Upload) -> NDArray[Any]:
-        suffix = Path(upload.name).suffix.lower()
-        file = Path(self.scratch.name, f"{next(self.numbers)}{suffix if suffix in images.EXTENSIONS else ''}")
-        try:
-            file.write_bytes(upload.content)
-            self._check_size(upload, images.header(file))
-            return images.read(file, self.served.image)
-        except DecodeError as error:
-            text = str(error).replace(repr(str(file)), repr(upload.name))
-            raise Refused(text, file=upload.name) from None
-        finally:
-            file.unlink(missing_ok=True)
-
-    def _check_size(self, upload: Upload, header: images.Header) -> None:
-        found = header.width * header.height / 1e6
-        if found > self.limits.megapixels:
-            raise Refused(
-                f"image {upload.name!r} must have at most {self.limits.megapixels:g} megapixels, got {found:.1f}",
-                status=413,
-                file=upload.name,
-            )
-
     # Of what was decided; of several labels of the most probable one.
-    async def _maps(self, pixels: Sequence[NDArray[Any]], probs: Floats, decided: Sequence[str]) -> list[str | None]:
+    async def _maps(self, seen: Sequence[Seen], probs: Floats, decided: Sequence[str]) -> list[str | None]:
         classes, draw = self.served.decider.classes, self.served.draw
         assert draw is not None
         most = probs.argmax(axis=1).tolist()
         targets = [classes.index(name) if name in classes else top for name, top in zip(decided, most, strict=True)]
         try:
-            drawn = [await self._in_thread(draw, *pair) for pair in zip(pixels, targets, strict=True)]
+            drawn = [await asyncio.to_thread(draw, one.pixels, to) for one, to in zip(seen, targets, strict=True)]
         except UnsupportedModelError as error:
             raise Refused(str(error)) from None
         return [f"data:image/png;base64,{base64.b64encode(one).decode()}" for one in drawn]

@@ -15,9 +15,9 @@ from imgcls.core.errors import ConfigError, RunError
 from imgcls.data.spec import ImageSpec
 from imgcls.inference.caution import Caution, Promises
 from imgcls.inference.deciding import Decider
-from imgcls.inference.exported import load_exported
+from imgcls.inference.exported import Description, open_exported
 from imgcls.inference.reading import Told
-from imgcls.inference.sealing import SUMS
+from imgcls.inference.sealing import SUMS, check_sums
 
 __all__ = ["Draw", "Served", "open_served"]
 
@@ -42,8 +42,8 @@ class Served:
         tell: The model: from pixels (B, H, W, C) to what it says.
         caution: What it says beside a decision.
         draw: Draws a relevance map over an image; None where the model has none.
-        at_a_time: Batches at a time. A network of torch that shares the processors with what decodes is faster with a
-            thread for each of some batches than with all threads for one.
+        at_a_time: Batches at a time, each with a share of the processors: images come a few at a time, of which a
+            network makes little use on several processors.
     """
 
     name: str
@@ -92,12 +92,14 @@ def open_served(path: str | Path, *, explainer: str = "grad-cam", promises: Prom
         tell=partial(predictor.tell, caution=caution),
         caution=caution,
         draw=drawer(predictor, explainer),
-        at_a_time=min(os.cpu_count() or 1, _MOST),
+        at_a_time=_at_a_time(),
     )
 
 
 def _exported(folder: Path) -> Served:
-    model = load_exported(folder)
+    batches = _at_a_time()
+    check_sums(folder)
+    model = open_exported(folder, Description.load(folder), threads=max(1, (os.cpu_count() or 1) // batches))
     return Served(
         name=str(model.about.origin.get("name", folder.resolve().name)),
         kind=model.about.format,
@@ -105,4 +107,9 @@ def _exported(folder: Path) -> Served:
         decider=model.decider,
         tell=partial(model.tell, caution=model.caution),
         caution=model.caution,
+        at_a_time=batches,
     )
+
+
+def _at_a_time() -> int:
+    return min(os.cpu_count() or 1, _MOST)

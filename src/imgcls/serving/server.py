@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 from imgcls.core.errors import missing_extra
@@ -57,17 +58,16 @@ def serve(
     if not local:
         warn(f"{host} is open to the network: everybody who reaches it may send images and read what the model says")
     served = open_served(path, explainer=explainer, promises=promises or Promises())
-    if served.at_a_time > 1:
-        _share_threads(served.at_a_time)
+    _share_threads(served.at_a_time)
     app = create_app(served, limits, hosts=(*LOCAL, "[::1]") if local else ("*",))
     say(f"Serving {path} at http://{f'[{host}]' if ':' in host else host}:{port}/ (stop with Ctrl+C)")
     uvicorn.run(app, host=host, port=port, log_level="warning", limit_concurrency=_AT_A_TIME, timeout_keep_alive=15)
 
 
+# Those of torch, where the model needs it; onnxruntime was told when it was opened.
 def _share_threads(batches: int) -> None:
-    import torch  # which a run has loaded already
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // batches))
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(max(1, torch.get_num_threads() // batches))
 
 
 # Opening a model takes seconds, after which the server would only log that it cannot listen.

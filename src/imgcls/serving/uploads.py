@@ -13,9 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imgcls.core.errors import ImgclsError
+from imgcls.data.images import InMemory
 from imgcls.serving.limits import Limits
 
-__all__ = ["BodyLimit", "Order", "Refused", "Upload", "uploads"]
+__all__ = ["BodyLimit", "Order", "Refused", "uploads"]
 
 #: So many times the limit is read and thrown away, so that the client hears why, and no more.
 _PATIENCE = 4
@@ -40,19 +41,6 @@ class Refused(ImgclsError):  # noqa: N818 (it reads better)
 
 
 @attrs.frozen(kw_only=True)
-class Upload:
-    """A file that came with a request.
-
-    Attributes:
-        name: Its name.
-        content: Its bytes.
-    """
-
-    name: str
-    content: bytes = attrs.field(repr=False)
-
-
-@attrs.frozen(kw_only=True)
 class Order:
     """What a request asks for.
 
@@ -62,7 +50,7 @@ class Order:
         maps: Whether to draw relevance.
     """
 
-    files: tuple[Upload, ...]
+    files: tuple[InMemory, ...]
     threshold: str | None = None
     maps: bool = False
 
@@ -141,6 +129,6 @@ async def _order(form: FormData, limits: Limits) -> Order:
     wanted = str(form.get("map", "")).lower()
     if wanted not in _TRUE | _FALSE:
         raise Refused(f"'map' must be true or false, got {wanted[:80]!r}")
-    files = [Upload(name=(one.filename or "image")[:200], content=await one.read()) for one in given]
+    files = [InMemory(name=(one.filename or "image")[:200], content=await one.read()) for one in given]
     threshold = str(form.get("threshold", "")) or None
     return Order(files=tuple(files), threshold=threshold, maps=wanted in _TRUE)
