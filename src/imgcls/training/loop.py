@@ -15,7 +15,7 @@ from torch import Tensor
 from imgcls.core.errors import TrainingError
 from imgcls.core.progress import say
 from imgcls.models.base import Classifier
-from imgcls.models.freezing import freeze, set_modes
+from imgcls.models.freezing import freeze
 from imgcls.runtime.batches import chunks
 from imgcls.runtime.checkpoints import has_checkpoint, load_checkpoint
 from imgcls.runtime.interruption import Interrupted, at_once, deferred, wanted
@@ -155,7 +155,7 @@ def _epoch_or_back(state: State, phase: Phase, job: Job, listeners: Listeners) -
 def _epoch(state: State, phase: Phase, job: Job, listeners: Listeners) -> None:
     started = time.perf_counter() - state.total
     draws = phase.draws(state.epoch)
-    set_modes(state.model)
+    state.to_train()
     if 0 < state.step < len(draws) and _is_due(state, job):
         _pause(state, job, listeners)
     for fed in state.feed.each(draws, state.epoch, skip=state.step):
@@ -204,7 +204,7 @@ def _pause(state: State, job: Job, listeners: Listeners) -> None:
     due = _is_due(state, job)
     if due:
         _validated(state, job, listeners)
-        set_modes(state.model)
+        state.to_train()
     stop = job.ranks.any(wanted(), job.runtime.device)
     # Rolling back never goes behind a validation, whose weights are on disk already.
     behind = due and job.nonfinite.policy == "rollback"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from imgcls.core.errors import RunError
 from imgcls.models.base import Classifier
+from imgcls.models.freezing import set_modes
 from imgcls.runtime.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from imgcls.runtime.ranks import Ranks
 from imgcls.training.averaging import AveragedModel
@@ -107,6 +108,7 @@ class State:
         rates: The learning rate that was found for stages that look for one, by stage.
         top: Rank and steps of the best validations, where they are averaged.
         seen: What the epoch has seen.
+        changing: What steps change beside the weights: the statistics of batch norms that train.
     """
 
     model: Classifier
@@ -132,6 +134,13 @@ class State:
     rates: dict[int, float] = attrs.field(factory=dict)
     top: list[tuple[tuple[float, ...], int]] = attrs.field(factory=list)
     seen: Seen = attrs.field(factory=Seen)
+    changing: list[Tensor] = attrs.field(factory=list)
+
+    def to_train(self) -> None:
+        """Put what trains into training mode, and the rest into evaluation mode."""
+        set_modes(self.model)
+        modules = [module for module in self.model.modules() if module.training]
+        self.changing = [buffer for module in modules for buffer in module.buffers(recurse=False)]
 
 
 def save(state: State, job: Job) -> None:

@@ -60,8 +60,7 @@ def train_step(state: State, phase: Phase, job: Job, fed: Fed) -> Stepped:
     assert state.optimizer is not None
     assert state.course is not None
     state.lr = state.course.lr
-    buffers = _changing(state.model)
-    before = [buffer.clone() for buffer in buffers]
+    before = [buffer.clone() for buffer in state.changing]
     loss, logits = gradients(state, phase, job, fed)
     norm = _norm(state.optimizer, job.clip_grad)
     values = torch.stack([loss, norm.to(loss.dtype)]).tolist()
@@ -71,15 +70,10 @@ def train_step(state: State, phase: Phase, job: Job, fed: Fed) -> Stepped:
         state.course.step()
         if state.averaged is not None:
             state.averaged.update(state.model)
-    else:
-        for buffer, value in zip(buffers, before, strict=True):
+    else:  # batch norm took what is not finite into its statistics, before anybody looked at the loss
+        for buffer, value in zip(state.changing, before, strict=True):
             buffer.copy_(value)
     return stepped
-
-
-# Batch norm takes what is not finite into its running statistics, before anybody looks at the loss.
-def _changing(model: nn.Module) -> list[Tensor]:
-    return [buffer for part in model.modules() if part.training for buffer in part.buffers(recurse=False)]
 
 
 def gradients(state: State, phase: Phase, job: Job, fed: Fed) -> tuple[Tensor, Tensor]:
