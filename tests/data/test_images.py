@@ -48,7 +48,7 @@ def test_formats_are_read(tmp_path: Path, name: str) -> None:
 
 
 def test_errors_of_what_lies_in_memory_have_its_name() -> None:
-    with pytest.raises(DecodeError, match="image 'x/a.png' must be readable, got an empty file"):
+    with pytest.raises(DecodeError, match=r"image 'x/a.png' must be readable, got an empty file"):
         images.read(images.InMemory(name="x/a.png", content=b""), NATIVE)
 
 
