@@ -98,6 +98,7 @@ def export(  # noqa: PLR0913 (each is an option of its own)
     out: Annotated[Path | None, typer.Option(help="A new folder; without it one in that of the run.")] = None,
     fold: Annotated[int | None, typer.Option(help="The model of one fold, from 0; without it the mean of all.")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="In integers of 8 bits (onnx).")] = False,
+    resize: Annotated[bool, typer.Option("--resize", help="Resizing inside: the file takes any size.")] = False,
     sets: Annotated[float | None, typer.Option(help="With prediction sets that miss the true class so often.")] = None,
     reject: Annotated[str | None, typer.Option(help="When to abstain: risk=0.02 or coverage=0.9.")] = None,
     guard: Annotated[bool, typer.Option("--guard", help="With what tells images unlike the training data.")] = False,
@@ -118,7 +119,9 @@ def export(  # noqa: PLR0913 (each is an option of its own)
     if guard:
         opened.guard()
     abstention = None if reject is None else _abstention(reject)
-    folder = opened.export(to, out=out, fold=fold, int8=int8, images=checked, sets=sets, reject=abstention)
+    folder = opened.export(
+        to, out=out, fold=fold, int8=int8, resize=resize, images=checked, sets=sets, reject=abstention
+    )
     parity = Description.load(folder).parity
     print(f"Largest difference on {parity['images']} real images: {parity['max_difference']:.1e}\nExport: {folder}")
 

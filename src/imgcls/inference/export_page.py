@@ -64,18 +64,37 @@ def _what(about: Description) -> str:
 
 
 def _signature(about: Description) -> str:
-    spec, (high, wide), count = about.image, about.image.size, len(about.classes)
-    colour = "grey" if spec.channels == 1 else "red, green, blue"
+    count = len(about.classes)
     calibrated = ", calibrated" if about.calibrations else ""
     lines = [
-        f"- `pixels`: (B, {high}, {wide}, {spec.channels}), {spec.dtype.name}, {colour}; any B.",
-        "  Normalisation is inside. Files are decoded upright and brought to this size by `imgcls.data.images.read`,",
-        f"  which needs no torch: fit `{spec.fit}`, {spec.interpolation}, with antialiasing when shrinking.",
+        *(_any_size(about) if about.resize else _one_size(about)),
         f"- `probs`: (B, {count}), float32, in the order of the classes{calibrated}.",
         f"- `each`: (B, {len(about.folds)}, {count}), those of each model.",
         f"- `embeddings`: (B, {len(about.folds)}, D), what goes into the head of each model.",
     ]
     return "\n".join(lines)
+
+
+def _one_size(about: Description) -> list[str]:
+    spec, (high, wide) = about.image, about.image.size
+    return [
+        f"- `pixels`: (B, {high}, {wide}, {spec.channels}), {spec.dtype.name}, {_colours(about)}; any B.",
+        "  Normalisation is inside. Files are decoded upright and brought to this size by `imgcls.data.images.read`,",
+        f"  which needs no torch: fit `{spec.fit}`, {spec.interpolation}, with antialiasing when shrinking.",
+    ]
+
+
+def _any_size(about: Description) -> list[str]:
+    spec, (high, wide) = about.image, about.image.size
+    return [
+        f"- `pixels`: (B, H, W, {spec.channels}), {spec.dtype.name}, {_colours(about)}; any B, H and W, upright.",
+        f"  Normalisation and resizing to {high} x {wide} are inside: fit `{spec.fit}`, {spec.interpolation}, as",
+        "  Pillow does it.",
+    ]
+
+
+def _colours(about: Description) -> str:
+    return "grey" if about.image.channels == 1 else "red, green, blue"
 
 
 def _decision(about: Description) -> str:
@@ -114,6 +133,8 @@ def _checks(about: Description) -> str:
         f"{about.parity['max_difference']:.1e}.",
         "- `sha256sum --check SHA256SUMS` says whether a file was changed; `imgcls.load_exported` refuses such ones.",
     ]
+    if "max_difference_resized" in about.parity:
+        lines.insert(1, f"- The same with images of their own sizes: {about.parity['max_difference_resized']:.1e}.")
     if "max_distance_difference" in about.parity:
         lines.insert(
             1, f"- Largest difference to its distances{before}: {about.parity['max_distance_difference']:.1e}."

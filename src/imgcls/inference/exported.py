@@ -115,10 +115,12 @@ class Description:
         folds: The folds whose models these are.
         sets: How prediction sets are made, or None.
         reject: When the model abstains, or None.
+        resize: Whether the file takes images of any size, all of a batch of the same, and resizes them itself.
         int8: Whether the network computes in integers of 8 bits. Thresholds, sets, abstention and the limit of the
             guard are then fitted to its own answers to validation records; calibrations are those of before.
         parity: How far the probabilities were from those of the run, before any quantisation: `max_difference`, on
-            how many `images`; with a guard `max_distance_difference`, in shares of the distance.
+            how many `images`; with a guard `max_distance_difference`, in shares of the distance; with `resize`
+            `max_difference_resized`, on images of their own sizes.
         cost: With `int8`, how far probabilities are from those before it, and how many decisions differ.
         origin: The run: its name, fingerprint of its data, versions.
     """
@@ -136,6 +138,7 @@ class Description:
     folds: tuple[int, ...] = attrs.field(converter=options.texts)
     sets: Conformal | None = attrs.field(default=None, converter=_sets)
     reject: Rejection | None = attrs.field(default=None, converter=_reject)
+    resize: bool = False
     int8: bool = False
     parity: dict[str, Any] = attrs.field(factory=dict)
     cost: dict[str, Any] = attrs.field(factory=dict)

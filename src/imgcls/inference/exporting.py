@@ -17,6 +17,7 @@ from imgcls.core.errors import UnsupportedModelError
 from imgcls.core.folders import reserved, whole
 from imgcls.core.progress import say, warn
 from imgcls.core.spacing import evenly
+from imgcls.data.images import decode
 from imgcls.evaluation.predictions import MEAN
 from imgcls.evaluation.thresholds import Threshold
 from imgcls.inference.after_quantising import Refit, limited, refitted
@@ -59,6 +60,8 @@ class Order:
         card: Its model card, where it has one.
         caution: What else is said beside a decision.
         refit: For 8-bit integers, how they are fitted and judged; None leaves the numbers as they are.
+        originals: Real images of their own sizes, (H, W, C) each, which the file is to take; empty leaves resizing
+            outside.
     """
 
     predictor: Predictor
@@ -69,10 +72,17 @@ class Order:
     card: str | None = None
     caution: Caution = attrs.field(factory=Caution)
     refit: Refit | None = None
+    originals: tuple[NDArray[Any], ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if self.refit is not None and self.format != "onnx":
             raise options.rejected("int8", f"be left out for the format {self.format!r}", True, "export 'onnx'")
+        if self.originals and self.format == "safetensors":
+            raise options.rejected("resize", f"be left out for {self.format!r}, which are weights alone", True)
+        if self.originals and self.refit is not None:
+            raise options.rejected(
+                "resize", "be left out with 'int8', which would round the weights of the resize", True
+            )
 
 
 def single(predictor: Predictor, fold: int, thresholds: Sequence[Threshold]) -> Predictor:
@@ -133,7 +143,13 @@ def export(out: Path, order: Order) -> Description:
         folder.mkdir()
         about = _described(order)
         say(f"Writing {FORMATS[order.format]}, and comparing what it says with the run")
-        graph = Graph(order.predictor.models, about.image, order.predictor.calibrations, multilabel=about.multilabel)
+        graph = Graph(
+            order.predictor.models,
+            about.image,
+            order.predictor.calibrations,
+            multilabel=about.multilabel,
+            resize=about.resize,
+        )
         _WRITERS[order.format](graph, folder / FORMATS[order.format], order.pixels)
         if order.predictor.guard is not None:
             order.predictor.guard.without_records().save(folder / GUARD)
@@ -162,6 +178,7 @@ def _described(order: Order) -> Description:
         folds=order.folds,
         sets=order.caution.sets,
         reject=order.caution.reject,
+        resize=bool(order.originals),
         origin=dict(order.origin),
     )
 
@@ -170,9 +187,18 @@ def _described(order: Order) -> Description:
 def _parity(order: Order, exported: ExportedModel) -> dict[str, Any]:
     wanted = order.predictor.probs(order.pixels)
     singles = [exported.probs(order.pixels[at : at + 1]) for at in range(min(3, len(order.pixels)))]
-    found = [exported.probs(order.pixels), *singles]
     refs = [wanted, *(wanted[at : at + 1] for at in range(len(singles)))]
-    worst = max(float(np.abs(one - ref).max()) for one, ref in zip(found, refs, strict=True))
+    worst = _agreed(order, [exported.probs(order.pixels), *singles], refs)
+    return {
+        "max_difference": worst,
+        "images": len(order.pixels),
+        **_guarded(order, exported),
+        **_resized(order, exported),
+    }
+
+
+def _agreed(order: Order, found: Sequence[NDArray[Any]], wanted: Sequence[NDArray[Any]]) -> float:
+    worst = max(float(np.abs(one - ref).max()) for one, ref in zip(found, wanted, strict=True))
     if not worst <= MAX_DIFFERENCE:  # not a number is no agreement
         steep = any(one.method == "isotonic" for one in order.predictor.calibrations)
         remedy = "calibrate with 'platt', whose curve has no steps" if steep else "export another format"
@@ -180,7 +206,18 @@ def _parity(order: Order, exported: ExportedModel) -> dict[str, Any]:
             f"the exported model must give the probabilities of the run within {MAX_DIFFERENCE:g}, got a difference of "
             f"{worst:.2g} on real images; {remedy}"
         )
-    return {"max_difference": worst, "images": len(order.pixels), **_guarded(order, exported)}
+    return worst
+
+
+# The run is asked about what `decode` makes of the same pixels.
+def _resized(order: Order, exported: ExportedModel) -> dict[str, float]:
+    if not order.originals:
+        return {}
+    spec = order.predictor.image
+    wanted = [order.predictor.probs(np.stack([decode(image, spec)])) for image in order.originals]
+    return {
+        "max_difference_resized": _agreed(order, [exported.probs(np.stack([one])) for one in order.originals], wanted)
+    }
 
 
 def _guarded(order: Order, exported: ExportedModel) -> dict[str, float]:

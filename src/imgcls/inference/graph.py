@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from imgcls.data.spec import ImageSpec
 from imgcls.evaluation.calibration import Calibration
+from imgcls.inference.resizing import Resize
 from imgcls.models.base import Classifier
 
 __all__ = ["Graph", "to_probs"]
@@ -19,17 +20,27 @@ __all__ = ["Graph", "to_probs"]
 class Graph(nn.Module):
     """Normalisation, networks, calibration and the mean over models; and the embeddings, which a guard compares.
 
+    With `resize` images of any size come first to that of the networks.
+
     Args:
         models: The classifiers, in evaluation mode, whose facts have mean and standard deviation.
         spec: The form of the images.
         calibrations: One a model, or none.
         multilabel: Whether a record may have several labels.
+        resize: Whether images may have any size.
     """
 
     def __init__(
-        self, models: Sequence[Classifier], spec: ImageSpec, calibrations: Sequence[Calibration], *, multilabel: bool
+        self,
+        models: Sequence[Classifier],
+        spec: ImageSpec,
+        calibrations: Sequence[Calibration],
+        *,
+        multilabel: bool,
+        resize: bool = False,
     ) -> None:
         super().__init__()
+        self.resize = Resize(spec) if resize else None
         each: Sequence[Calibration | None] = list(calibrations) or [None] * len(models)
         parts = zip(models, each, strict=True)
         self.parts = nn.ModuleList(_Part(model, spec, to_probs(one, multilabel=multilabel)) for model, one in parts)
@@ -39,13 +50,13 @@ class Graph(nn.Module):
         """Predict.
 
         Args:
-            pixels: (B, H, W, C), uint8 or uint16.
+            pixels: (B, H, W, C), uint8 or uint16; with `resize` any H and W, else those of the form.
 
         Returns:
             The mean probabilities (B, K), those of each of M models (B, M, K), and what went into the head of each,
             (B, M, D), all float32.
         """
-        planes = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        planes = pixels.permute(0, 3, 1, 2).to(torch.float32) if self.resize is None else self.resize(pixels)
         probs, features = zip(*(part(planes) for part in self.parts), strict=True)
         each = torch.stack(probs, dim=1)
         return each.mean(dim=1), each, torch.stack(features, dim=1)

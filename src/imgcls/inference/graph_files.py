@@ -32,6 +32,8 @@ _OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)'|target=([\w.]+)")
 def write_onnx(graph: Graph, file: Path, pixels: NDArray[Any]) -> None:
     """Write ONNX: input `pixels` (B, H, W, C); outputs `probs` (B, K), `each` (B, M, K), `embeddings` (B, M, D).
 
+    H and W are free where the graph resizes.
+
     Args:
         graph: The models.
         file: The file.
@@ -95,10 +97,12 @@ def write_weights(graph: Graph, file: Path, pixels: NDArray[Any]) -> None:  # no
 
 
 def _program(graph: Graph, pixels: NDArray[Any]) -> ExportedProgram:
-    example = torch.from_numpy(pixels[:2])
+    example, free = torch.from_numpy(pixels[:2]), {0: Dim("batch")}
+    if graph.resize is not None:
+        free |= {1: Dim("height"), 2: Dim("width")}
     try:
         with torch.no_grad():
-            return torch.export.export(graph, (example,), dynamic_shapes=({0: Dim("batch")},))
+            return torch.export.export(graph, (example,), dynamic_shapes=(free,))
     except Exception as error:  # it fails in any way, with what the code of the network made it meet
         raise UnsupportedModelError(
             f"the network must be one that 'torch.export' can follow, got {type(error).__name__}: {_first(error)}; "

@@ -40,6 +40,9 @@ __all__ = ["Using"]
 #: On so many images of its set an export is checked.
 _CHECKED = 32
 
+#: And so many of their own sizes where it resizes.
+_RESIZED = 8
+
 #: What tells images unlike the training data, once it was asked for.
 _GUARD = "guard.npz"
 
@@ -207,6 +210,7 @@ class Using(Judging):
         out: str | Path | None = None,
         fold: int | None = None,
         int8: bool = False,
+        resize: bool = False,
         images: Sequence[str | Path] | None = None,
         records: int = 1000,
         sets: float | Mapping[str, Any] | Conformal | None = None,
@@ -226,6 +230,8 @@ class Using(Judging):
             int8: Whether the network is to compute in integers of 8 bits (`"onnx"` alone). Their ranges come from
                 validation records, to which thresholds, sets, abstention and the limit of the guard are fitted anew;
                 what that costs in every metric stands in `quantisation.csv`.
+            resize: Whether the file is to take images of any size and to resize them itself, as Pillow does it; not for
+                `"safetensors"`, images of more than 8 bits and `int8`.
             images: Image files for the check; None takes some of the set that the run was trained on.
             records: On how many validation records, and test records, the cost of `int8` is measured at most.
             sets: How often the true class may be missing from prediction sets, such as 0.1, or what `conformal` takes,
@@ -247,12 +253,20 @@ class Using(Judging):
             folds=range(self.facts["num_folds"]) if fold is None else (fold,),
             format=format,
             pixels=self._some_pixels(images),
+            originals=self._some_originals(images) if resize else (),
             origin={"name": self.folder.name, "imgcls": imgcls.__version__, "fingerprint": self.facts["fingerprint"]},
             card=card.read_text(encoding="utf-8") if card.exists() else None,
             caution=promises.fit(lambda: self._validated_by(fold), self.thresholds, self.model.decision),
             refit=self._refit(fold, records, promises) if int8 else None,
         )
-        name = "-".join([format, *([] if fold is None else [f"fold{fold}"]), *(["int8"] if int8 else [])])
+        name = "-".join(
+            [
+                format,
+                *([] if fold is None else [f"fold{fold}"]),
+                *(["int8"] if int8 else []),
+                *(["resize"] if resize else []),
+            ]
+        )
         folder = self.folder / "exports" / name if out is None else Path(out)
         export(folder, order)
         return folder
@@ -277,6 +291,15 @@ class Using(Judging):
         if paths is not None:
             return np.stack([files.read(Path(path), self.model.image) for path in paths])
         return np.stack([self.data.pixels(place, self.model.image) for place in self._some_records()])
+
+    # Few, since they may be large; as grey or colour as the model takes them.
+    def _some_originals(self, paths: Sequence[str | Path] | None) -> tuple[NDArray[Any], ...]:
+        if paths is not None:
+            found = [files.original(Path(path)) for path in paths[:_RESIZED]]
+        else:
+            found = [self.data.original(place) for place in self._some_records()[:: _CHECKED // _RESIZED]]
+        plain = attrs.evolve(self.model.image, fit="stretch", fill="constant")
+        return tuple(files.decode(one, attrs.evolve(plain, size=one.shape[:2])) for one in found)
 
     # Evenly spaced, so that all classes and places are among them.
     def _some_records(self) -> list[int]:
