@@ -2,7 +2,7 @@
 
     python benchmarks/search.py --part overhead
     python benchmarks/search.py --part head DATA [--records 5216] [--trials 50] [--epochs 10]
-    python benchmarks/search.py --part saving DATA [--trials 27] [--epochs 9] [--folds 5]
+    python benchmarks/search.py --part saving DATA [--trials 27] [--epochs 9] [--folds 5] [--seed 0]
 
 `overhead` runs trials that cost nothing. `head` searches 50 heads over 5 folds of chest X-rays, beside a single fit
 of one fold that computes the features of each batch anew. `saving` compares a whole grid on PneumoniaMNIST with
@@ -62,6 +62,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--records", type=int)
+    parser.add_argument("--seed", type=int, default=0, help="of `saving`: folds, weights and order")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--runs", help="Where the runs stay; without it they are deleted.")
     parser.add_argument("--out", help="A JSON file to add the figures to.")
@@ -203,6 +204,7 @@ def _saving(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         stages=[Stage(epochs=epochs, lr=1e-3)],
         schedule="constant",
         precision="fp32",
+        seed=options.seed,
     )
     space = {
         "stages.0.lr": [1e-4, 1e-3, 1e-2],
@@ -228,7 +230,8 @@ def _saving(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         {"search": name, "epochs": one.pop("epochs"), "share": round(one.pop("spent") / full, 3), **one}
         for name, one in found.items()
     ]
-    return {"records": len(data), "trials": trials, "folds": options.folds, "epochs": epochs, "rows": rows}
+    facts = {"records": len(data), "trials": trials, "folds": options.folds, "epochs": epochs, "seed": options.seed}
+    return {**facts, "rows": rows}
 
 
 def _outcome(search: Search) -> dict[str, Any]:

@@ -510,6 +510,11 @@ def test_an_overfit_check_stands_alone(other: dict[str, Any]) -> None:
         trainer(overfit=1, **other)
 
 
+def test_a_fast_run_has_its_own_limit() -> None:
+    with pytest.raises(ConfigError, match="'limit' must be left out with 'fast_run', which takes two steps, got 5"):
+        trainer(limit=5, fast_run=True)
+
+
 def test_images_are_not_mixed_with_themselves() -> None:
     with pytest.raises(ConfigError, match="'batch_size' must be at least 2 where images are mixed"):
         trainer(batch_size=1, augment=["mixup"])

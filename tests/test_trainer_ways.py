@@ -87,6 +87,7 @@ def test_a_fast_run_takes_two_steps_in_each_stage_and_does_the_rest(
     assert steps_of(told) == [(0, 0)] * 2 + [(1, 1)] * 2
     assert np.isfinite(run.value("roc_auc")[0])
     assert "its numbers mean nothing" in caplog.text
+    assert "its numbers mean nothing" in (run.folder / "logs" / "warning.jsonl").read_text()
 
 
 def test_a_profile_is_of_the_first_fold(fitted: Callable[..., Run]) -> None:

@@ -230,7 +230,6 @@ def _runtime_of(folder: Path) -> Runtime:
 
 
 def _begin(trainer: Trainer, folder: Path, folds: Folds, model: SavedModel, recipe: Recipe) -> None:
-    _announce(trainer, model)
     write_json(folder / "environment.json", environment(**_facts(trainer, recipe)))
     write_text(folder / "manifest.csv", trainer.data.frame.to_csv(index=False))
     folds.save(folder / "splits.json", trainer.data)
@@ -240,7 +239,7 @@ def _begin(trainer: Trainer, folder: Path, folds: Folds, model: SavedModel, reci
     write_text(folder / "config.yaml", config.to_yaml(trainer.to_config()))  # last: from now on the run has begun
 
 
-def _announce(trainer: Trainer, model: SavedModel) -> None:
+def _announce(trainer: Trainer, folder: Path) -> None:
     data = trainer.data
     if trainer.fast_run:
         warn("A fast run: two steps in each stage, to see that everything works; its numbers mean nothing")
@@ -248,7 +247,7 @@ def _announce(trainer: Trainer, model: SavedModel) -> None:
         say(f"Positive class: {data.positive} (the rarer one; name another with 'positive')")
     if not isinstance(trainer.splitter, Predefined) and data.splits is not None and np.any(data.splits == "val"):
         say("The set's own validation records join the others (splitter 'predefined' keeps them apart)")
-    if "name" not in model.backbone:
+    if "name" not in read_json(folder / "model.json")["backbone"]:
         say("The backbone is not declared by any distribution: to open this run again, give it to 'load_run'")
 
 
@@ -281,6 +280,8 @@ def _listened(
         resumed=begun,
     )
     with run_logs(folder / "logs"), tracked(trainer.trackers, info) as live:
+        if not begun:
+            _announce(trainer, folder)
         live.log_artifact(folder / "config.yaml")
         yield attrs.evolve(recipe, callbacks=(*recipe.callbacks, _teller(live))), live
 

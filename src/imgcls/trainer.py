@@ -245,6 +245,8 @@ class Trainer:
     def _check_effects(self) -> None:
         if self.accumulate > max(self.batch_size // 2, 1):
             raise options.rejected("accumulate", "leave each part two records of a batch", self.accumulate)
+        if self.fast_run and self.limit is not None:
+            raise options.rejected("limit", "be left out with 'fast_run', which takes two steps", self.limit)
         if self.overfit is not None and (self.limit is not None or self.fast_run):
             raise options.rejected("overfit", "stand alone, without 'limit' and 'fast_run'", self.overfit)
         if self.overfit is None and self.batch_size == 1 and any(_mixes(full.augment) for full in self.full_stages):

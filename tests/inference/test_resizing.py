@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from hypothesis import given
@@ -17,7 +18,6 @@ from imgcls import Dataset, Run, Trainer, load_exported
 from imgcls.core.errors import ConfigError
 from imgcls.data.images import decode
 from imgcls.data.spec import FITS, INTERPOLATIONS, ImageSpec
-from imgcls.inference import resizing
 from imgcls.inference.resizing import Resize
 from imgcls.testing import blobs, write_image_folder
 
@@ -63,7 +63,7 @@ def test_what_has_the_size_already_stays(channels: int) -> None:
 
 
 def test_rows_come_first_with_a_pillow_that_always_takes_them_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resizing.PIL, "__version__", "12.0.0")
+    monkeypatch.setattr(PIL, "__version__", "12.0.0")
     spec, pixels = ImageSpec(size=(8, 30), interpolation="bicubic"), noise(40, 20)
     narrow = np.asarray(Image.fromarray(pixels).resize((30, 40), Image.Resampling.BICUBIC))
     wanted = np.asarray(Image.fromarray(narrow).resize((30, 8), Image.Resampling.BICUBIC))

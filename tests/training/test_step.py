@@ -132,6 +132,14 @@ def test_where_memory_is_short_parts_get_smaller_and_nothing_else_changes(
     assert "each batch goes through the network in 4 parts from now on" in capsys.readouterr().err
 
 
+def test_attempts_that_memory_ended_leave_nothing_in_batch_norm(plan: Plan, network: Network) -> None:
+    model = network()
+    model.head.register_forward_pre_hook(Small(4))  # batch norm has run by then
+    steps = len(train(model, plan(batch_size=14, stages=ONE)))
+    counts = {int(value) for name, value in model.named_buffers() if name.endswith("num_batches_tracked")}
+    assert counts == {4 * steps}
+
+
 def test_the_parts_that_memory_needs_are_remembered(plan: Plan, plain: Callable[[], Classifier]) -> None:
     job = plan(batch_size=14, stages=ONE)
     model = plain()

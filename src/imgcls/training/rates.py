@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from imgcls.core.folders import write_text
 from imgcls.core.progress import say
-from imgcls.models.freezing import set_modes
 from imgcls.training.feeding import Fed
 from imgcls.training.job import Job, Phase
 from imgcls.training.lr_range import lr_range, plot, rising, suggest
@@ -44,10 +43,10 @@ def found_rate(state: State, phase: Phase, job: Job) -> float:
 def _look(state: State, phase: Phase, job: Job) -> float:
     batches = _endless(state, phase)
     optimizer = state.optimizer = phase.optimizer_over(state.model, lr=1.0)
-    set_modes(state.model)
+    state.to_train()
 
     def step(_number: int) -> float:
-        loss, _ = gradients(state, phase, job, next(batches))
+        loss, _ = gradients(state, phase, job, next(batches), before=state.kept())
         optimizer.step()
         return float(loss)
 

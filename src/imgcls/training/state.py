@@ -142,6 +142,23 @@ class State:
         modules = [module for module in self.model.modules() if module.training]
         self.changing = [buffer for module in modules for buffer in module.buffers(recurse=False)]
 
+    def kept(self) -> list[Tensor]:
+        """Copy what a step changes beside the weights.
+
+        Returns:
+            For `put_back`, where the step is not to count.
+        """
+        return [buffer.clone() for buffer in self.changing]
+
+    def put_back(self, before: list[Tensor]) -> None:
+        """Undo what a step changed beside the weights.
+
+        Args:
+            before: What `kept` gave.
+        """
+        for buffer, value in zip(self.changing, before, strict=True):
+            buffer.copy_(value)
+
 
 def save(state: State, job: Job) -> None:
     """Write a checkpoint to go on from, in the first process.

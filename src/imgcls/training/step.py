@@ -60,8 +60,8 @@ def train_step(state: State, phase: Phase, job: Job, fed: Fed) -> Stepped:
     assert state.optimizer is not None
     assert state.course is not None
     state.lr = state.course.lr
-    before = [buffer.clone() for buffer in state.changing]
-    loss, logits = gradients(state, phase, job, fed)
+    before = state.kept()
+    loss, logits = gradients(state, phase, job, fed, before=before)
     norm = _norm(state.optimizer, job.clip_grad)
     values = torch.stack([loss, norm.to(loss.dtype)]).tolist()
     stepped = Stepped(loss=values[0], records=fed.size, grad_norm=values[1], logits=logits)
@@ -71,12 +71,11 @@ def train_step(state: State, phase: Phase, job: Job, fed: Fed) -> Stepped:
         if state.averaged is not None:
             state.averaged.update(state.model)
     else:  # batch norm took what is not finite into its statistics, before anybody looked at the loss
-        for buffer, value in zip(state.changing, before, strict=True):
-            buffer.copy_(value)
+        state.put_back(before)
     return stepped
 
 
-def gradients(state: State, phase: Phase, job: Job, fed: Fed) -> tuple[Tensor, Tensor]:
+def gradients(state: State, phase: Phase, job: Job, fed: Fed, *, before: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Compute the gradient of the mean of the weighted losses over the records of all processes.
 
     Weights have a mean of 1 over the draws of the stage, and the sum is divided by the number of records.
@@ -88,6 +87,7 @@ def gradients(state: State, phase: Phase, job: Job, fed: Fed) -> tuple[Tensor, T
         phase: The stage.
         job: The training.
         fed: This process's share of the batch.
+        before: What `State.kept` gave, since an attempt that fails for lack of memory must leave nothing behind.
 
     Returns:
         The mean, and the logits (B, K) of the share.
@@ -103,6 +103,7 @@ def gradients(state: State, phase: Phase, job: Job, fed: Fed) -> tuple[Tensor, T
         if not job.ranks.any(found is None, job.runtime.device):
             break
         found = None
+        state.put_back(before)
         _shrink(state, job, len(fed.positions))
     assert found is not None
     job.ranks.add_gradients(_trained(state.optimizer))
