@@ -46,6 +46,9 @@ def test_the_better_run_is_named_with_the_corrected_chance(run: Run, other: Path
     assert (
         "<p>one is better than two in ROC AUC (two - one: -0.200, 95 % interval -0.300 to -0.100, p = 0.020)." in page
     )
+    pairs.loc[pairs["metric"] == "roc_auc", "p_holm"] = 1e-6
+    page = write_comparison(tmp_path / "versus.html", found.table, pairs, materials).read_text(encoding="utf-8")
+    assert "to -0.100, p &lt; 0.001)." in page
     pairs.loc[pairs["metric"] == "roc_auc", "p_holm"] = np.nan
     page = write_comparison(tmp_path / "versus.html", found.table, pairs, materials).read_text(encoding="utf-8")
     assert "do not clearly differ" in page

@@ -72,7 +72,7 @@ def _verdict(pairs: pd.DataFrame, metric: str) -> Iterator[str]:
         better = gap > 0 if METRICS[metric].direction == "max" else gap < 0
         winner, loser = (row["second"], row["first"]) if better else (row["first"], row["second"])
         told = f"{row['second']} - {row['first']}: {gap:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
-        told += "" if math.isnan(row["p_holm"]) else f", p = {_chance(row['p_holm'])}"
+        told += "" if math.isnan(row["p_holm"]) else f", p {_related(row['p_holm'])}"
         told += " corrected for the number of pairs" if len(rows) > 1 else ""
         if not row["p_holm"] < _CHANCE:  # where nothing is known, nothing is clear
             yield f"{row['first']} and {row['second']} do not clearly differ in {nice(metric)} ({told})."
@@ -104,7 +104,11 @@ def _pair(row: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def _chance(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return _related(value).removeprefix("= ")
+
+
+def _related(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def _roc(runs: Mapping[str, Material]) -> Drawing | None:
