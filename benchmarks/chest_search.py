@@ -22,7 +22,7 @@ import torch
 
 from imgcls import Choice, Dataset, Float, Searcher, Stage, Trainer
 from imgcls.search.trials import Entry
-from imgcls.searcher import Search
+from imgcls.searched import Search
 
 DOCS = Path(__file__).parent.parent / "docs"
 GROUP = r"(person\d+_[a-z]+|(?:NORMAL2-)?IM-\d+)"

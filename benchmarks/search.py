@@ -28,7 +28,7 @@ from imgcls.execution.base import Executor
 from imgcls.execution.local import Local
 from imgcls.execution.processes import Processes
 from imgcls.search.base import Study
-from imgcls.searcher import Search
+from imgcls.searched import Search
 from imgcls.searching.conducting import Conductor
 from imgcls.testing.search import free_trial
 
