@@ -42,7 +42,7 @@ ABOUT_A_RUN = [
     f"docs/{name}.md"
     for name in (
         *("backbones", "balancing", "calibration", "checking", "concepts", "evaluation", "export", "images"),
-        *("prediction", "report", "run", "splitting", "thresholds", "training"),
+        *("parallel", "prediction", "report", "run", "splitting", "thresholds", "training"),
     )
 ]
 
