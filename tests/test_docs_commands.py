@@ -32,7 +32,21 @@ def _commands(page: str) -> list[str]:
     return [found[1] for line in lines if (found := re.search(r"(?:^|\s)imgcls (\w.*)$", line.partition(" #")[0]))]
 
 
+def _transcript() -> list[str]:
+    text = (ROOT / "docs/results/eight_commands.txt").read_text(encoding="utf-8").replace("\\\n", " ")
+    return re.findall(r"^\$ imgcls (.*)$", text, re.MULTILINE)
+
+
 COMMANDS = list(dict.fromkeys((page, command.strip()) for page in PAGES for command in _commands(page)))
+COMMANDS += [("docs/eight_commands.md", command) for command in _transcript()]
+
+
+#: Those about a run, each once; that of the tiles needs masks.
+ONCE = {
+    command: page
+    for page, command in [*COMMANDS, ("docs/export.md", "export runs/chest --resize --out any-size")]
+    if command.split()[0] in ABOUT_A_RUN and "runs/tiles" not in command
+}
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
@@ -72,14 +86,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize(
-    ("page", "command"),
-    [
-        (page, command)
-        for page, command in COMMANDS
-        if command.split()[0] in ABOUT_A_RUN and "runs/tiles" not in command
-    ],
-)
+@pytest.mark.parametrize(("page", "command"), [(page, command) for command, page in ONCE.items()])
 def test_commands_about_a_run_run(
     page: str, command: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,8 +108,9 @@ def test_checking_and_beginning_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         folder.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((32, 32), 20 + number).save(folder / name)
     for page in ("README.md", "docs/checking.md", "docs/configuration.md"):
-        for command in _commands(page):
-            if command.startswith(("check", "init")):
-                done = CliRunner().invoke(app, shlex.split(command))
-                assert done.exit_code == 0, (page, done.output, done.exception)
-                Path("chest.yaml").unlink(missing_ok=True)
+        beginning = [command for command in _commands(page) if command.startswith(("check", "init"))]
+        assert beginning
+        for command in beginning:
+            done = CliRunner().invoke(app, shlex.split(command))
+            assert done.exit_code == 0, (page, done.output, done.exception)
+            Path("chest.yaml").unlink(missing_ok=True)

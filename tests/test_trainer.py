@@ -515,22 +515,6 @@ def test_a_fast_run_has_its_own_limit() -> None:
         trainer(limit=5, fast_run=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("optimizer", {"name": "sgd", "momentum": 0.9}),
-        ("schedule", "constant"),
-        ("augment", "light"),
-        ("balancer", {"sampler": "weighted"}),
-    ],
-)
-def test_what_every_stage_has_of_its_own_is_not_given_as_well(name: str, value: Any) -> None:
-    message = rf"'{name}' must be left out where every stage has its own, got .*'stages\.0\.{name}'"
-    with pytest.raises(ConfigError, match=message):
-        trainer(stages=[{"epochs": 1, name: value}], **{name: value}).folds()
-    assert trainer(stages=[{"epochs": 1, name: value}, {"epochs": 1}], **{name: value}).folds()
-
-
 def test_images_are_not_mixed_with_themselves() -> None:
     with pytest.raises(ConfigError, match="'batch_size' must be at least 2 where images are mixed"):
         trainer(batch_size=1, augment=["mixup"])

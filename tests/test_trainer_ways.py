@@ -90,6 +90,23 @@ def test_a_fast_run_takes_two_steps_in_each_stage_and_does_the_rest(
     assert "its numbers mean nothing" in (run.folder / "logs" / "warning.jsonl").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("optimizer", "sgd"), ("schedule", "constant"), ("augment", "light"), ("balancer", {"sampler": "weighted"})],
+)
+def test_what_every_stage_has_of_its_own_is_said_to_have_no_effect(
+    name: str, value: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = f"'{name}' of the Trainer has no effect, since every stage has its own"
+    own = {"epochs": 1, name: value}
+    trainer(fast_run=True, stages=[own], out=tmp_path / "one", **{name: value}).fit()
+    assert said in caplog.text
+    caplog.clear()
+    trainer(fast_run=True, stages=[own, {"epochs": 1}], out=tmp_path / "two", **{name: value}).fit()
+    trainer(fast_run=True, stages=[own], out=tmp_path / "three").fit()
+    assert said not in caplog.text
+
+
 def test_a_profile_is_of_the_first_fold(fitted: Callable[..., Run]) -> None:
     run = fitted(profile=True, limit=1, stages=[{"epochs": 5, "lr": 0.03}])
     assert "convolution" in (run.folder / "fold_0" / "profile.txt").read_text()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 import torch
 
+from imgcls.augment.augment import Augment
+from imgcls.balancing.balancer import Balancer
 from imgcls.core import config
 from imgcls.core.dumping import dump
 from imgcls.core.environment import environment
@@ -45,7 +48,9 @@ from imgcls.tracking.together import TrackedRun, tracked
 from imgcls.training.continuing import find_folder, is_begun, is_finished, refuse_changed
 from imgcls.training.events import EpochEnd, StepEnd
 from imgcls.training.fold import FoldResult, train_fold
+from imgcls.training.optimizers import AdamW
 from imgcls.training.planning import Recipe
+from imgcls.training.schedules import OneCycle
 from imgcls.training.side_by_side import check_cluster, fewer_threads, train_side_by_side
 from imgcls.training.skipping import skipped, write_skipped
 
@@ -53,6 +58,11 @@ if TYPE_CHECKING:
     from imgcls.trainer import Trainer
 
 __all__ = ["fit_run", "folds_of_run"]
+
+#: What a stage takes from the Trainer where it has none of its own, and what that is by itself.
+_SHARED: Mapping[str, Callable[[], Any]] = MappingProxyType(
+    {"augment": Augment, "balancer": Balancer, "optimizer": AdamW, "schedule": OneCycle}
+)
 
 #: Steps between two points that trackers are told.
 _TOLD = 10
@@ -114,6 +124,8 @@ def _fit(trainer: Trainer, folder: Path, ranks: Ranks) -> None:
     started = time.time()
     folds, recipe = _begun(trainer, folder, ranks) if begun else _new(trainer, folder, ranks)
     with _listened(trainer, recipe, folder, begun=begun) as (recipe, live):
+        if ranks.first and not begun:
+            _warn_of_unused(trainer)
         if trainer.executor != "local":
             _train_side_by_side(trainer, recipe, folder, len(folds))
         results = [
@@ -125,6 +137,13 @@ def _fit(trainer: Trainer, folder: Path, ranks: Ranks) -> None:
     if ranks.first:
         seconds = round(time.time() - started, 1)
         _finish(trainer, folder, results, seconds=seconds, skipped=skipped(recipe), test_openings=noted)
+
+
+# Not refused: a search may give each stage its own of what the Trainer has.
+def _warn_of_unused(trainer: Trainer) -> None:
+    for name, plain in _SHARED.items():
+        if getattr(trainer, name) != plain() and all(getattr(stage, name) is not None for stage in trainer.stages):
+            warn(f"{name!r} of the Trainer has no effect, since every stage has its own")
 
 
 # What the Trainer asks of torch, here and in the processes of folds.

@@ -6,19 +6,16 @@ import contextlib
 import contextvars
 import copy
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imgcls.augment.augment import Augment
-from imgcls.balancing.balancer import Balancer
-from imgcls.core import config, options
+from imgcls.core import config
 from imgcls.core.dumping import dump, spec_of
 from imgcls.core.errors import ConfigError, SplitError
 from imgcls.data.dataset import Dataset
@@ -36,9 +33,7 @@ from imgcls.runtime.sources import Source, open_source, resolved
 from imgcls.splitting.kfold import StratifiedGroupKFold, StratifiedKFold
 from imgcls.splitting.plan import plan_readable
 from imgcls.training.losses import num_outputs
-from imgcls.training.optimizers import AdamW
 from imgcls.training.planning import Recipe
-from imgcls.training.schedules import OneCycle
 
 if TYPE_CHECKING:
     from imgcls.trainer import Trainer
@@ -47,11 +42,6 @@ __all__ = ["build", "divide", "kept_models", "prepare"]
 
 #: Metrics that are defined where a class has no record.
 _OF_ALL_RECORDS = frozenset({"loss", "accuracy"})
-
-#: What a stage takes from the Trainer where it has none of its own, and what that is by itself.
-_SHARED: Mapping[str, Callable[[], Any]] = MappingProxyType(
-    {"augment": Augment, "balancer": Balancer, "optimizer": AdamW, "schedule": OneCycle}
-)
 
 #: How many images the measurement of device and precision uses.
 _PROBE = 8
@@ -77,9 +67,7 @@ def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
         SplitError: if the set cannot be divided so, or a class has no record to validate though
             thresholds or the monitored metric need it, or `init_from` knows records that a fold holds back.
         WeightsError: if `init_from` has no weights for the set.
-        ConfigError: if an option of the Trainer has no effect, since every stage has its own.
     """
-    _refuse_unused(trainer)
     data = trainer.data
     splitter = trainer.splitter or (StratifiedKFold() if data.groups is None else StratifiedGroupKFold())
     folds = plan_readable(data, bad, splitter, test=trainer.test, seed=trainer.seed)
@@ -94,15 +82,6 @@ def divide(trainer: Trainer, bad: Collection[int] = ()) -> Folds:
     if trainer.init_from is not None:
         Start.over(Path(trainer.init_from)).check(data, folds)
     return folds
-
-
-# Not when a Trainer is made: options that are replaced one by one may have no effect for a moment.
-def _refuse_unused(trainer: Trainer) -> None:
-    for name, plain in _SHARED.items():
-        value = getattr(trainer, name)
-        if value != plain() and all(getattr(stage, name) is not None for stage in trainer.stages):
-            remedy = f"or leave 'stages.0.{name}' out"
-            raise options.rejected(name, "be left out where every stage has its own", value, remedy)
 
 
 # A threshold that rests on a handful of records would decide by chance.

@@ -65,6 +65,10 @@ def test_ct_is_scaled_in_hounsfield_units() -> None:
     file = packaged("CT_small.dcm")
     units = dcmread(file).pixel_array.astype(float) - 1024
     assert np.array_equal(images.original(file)[..., 0], units)
+    in_memory = images.InMemory(name=file.name, content=file.read_bytes())
+    assert images.header(in_memory) == images.header(file)
+    spec = native((128, 128), range=(-500, 800))
+    assert np.array_equal(images.read(in_memory, spec), images.read(file, spec))
     assert images.original(file).dtype == np.float32
     read = images.read(file, native((128, 128), range=(-500, 800)))
     assert np.abs(read[..., 0] - scaled(units, -500, 800)).max() <= 0.51

@@ -54,6 +54,12 @@ def test_levels_are_those_of_pillow(
     assert np.mean(error > 0) <= 0.06
 
 
+@pytest.mark.parametrize(("size", "interpolation"), [((300, 400), "bilinear"), ((700, 500), "bicubic")])
+def test_few_levels_differ_at_usual_sizes(size: tuple[int, int], interpolation: str) -> None:
+    spec, pixels = ImageSpec(size=224, fit="crop", interpolation=interpolation), noise(*size)
+    assert np.mean(levels(Resize(spec), pixels) != decode(pixels, spec)) <= 0.004
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_has_the_size_already_stays(channels: int) -> None:
     pixels = noise(9, 7, channels)
@@ -109,7 +115,7 @@ def test_an_export_takes_images_of_any_size(form: str, run: Run, tmp_path: Path)
     assert ours == pytest.approx(theirs, abs=1e-5)
     text = (model.folder / "README.md").read_text()
     assert "`pixels`: (B, H, W, 3), uint8, red, green, blue; any B, H and W" in text
-    assert "The same with images of their own sizes: " in text
+    assert "The same with decoded images of their own sizes: " in text
     assert model.about.parity["max_difference_resized"] < 1e-4
 
 

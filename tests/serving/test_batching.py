@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,28 @@ def test_too_many_are_refused_and_room_comes_back() -> None:
     go.set()
     assert [answer.result(10) for answer in answers] == [2, 4]
     assert batcher.submit(4).result(10) == 8
+    batcher.close()
+
+
+def test_what_comes_at_once_is_shared_among_idle_threads() -> None:
+    sizes: list[int] = []
+    go = threading.Event()
+
+    def work(orders: Sequence[int]) -> list[int]:
+        sizes.append(len(orders))
+        go.wait(10)
+        return doubled(orders)
+
+    batcher = Batcher(work, batch=16, waiting=99, threads=2)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10)  # all are submitted before a thread looks
+    try:
+        answers = [batcher.submit(value) for value in range(10)]
+    finally:
+        sys.setswitchinterval(interval)
+    go.set()
+    assert [answer.result(10) for answer in answers] == list(range(0, 20, 2))
+    assert sizes[0] < 10
     batcher.close()
 
 

@@ -134,7 +134,9 @@ def _checks(about: Description) -> str:
         "- `sha256sum --check SHA256SUMS` says whether a file was changed; `imgcls.load_exported` refuses such ones.",
     ]
     if "max_difference_resized" in about.parity:
-        lines.insert(1, f"- The same with images of their own sizes: {about.parity['max_difference_resized']:.1e}.")
+        lines.insert(
+            1, f"- The same with decoded images of their own sizes: {about.parity['max_difference_resized']:.1e}."
+        )
     if "max_distance_difference" in about.parity:
         lines.insert(
             1, f"- Largest difference to its distances{before}: {about.parity['max_distance_difference']:.1e}."

@@ -237,7 +237,7 @@ class ExportedModel:
         """Predict pixels, with all that is said of them.
 
         Args:
-            pixels: (B, H, W, C) in the form of `image`.
+            pixels: (B, H, W, C) in the form of `image`, of any size where the file resizes.
             caution: What is said beside.
 
         Returns:
@@ -268,7 +268,8 @@ class ExportedModel:
         """Predict pixels.
 
         Args:
-            pixels: (B, H, W, C) in the form of `image`, as `imgcls.data.images.read` gives them.
+            pixels: (B, H, W, C) in the form of `image`, as `imgcls.data.images.read` gives them; of any size where the
+                file resizes.
 
         Returns:
             Probabilities (B, K), the mean over models.
@@ -307,7 +308,8 @@ def open_exported(
         folder: Where its files are.
         about: Its description.
         providers: As for `load_exported`.
-        threads: Those that onnxruntime computes a batch with; None takes one a processor.
+        threads: Those that onnxruntime computes with, the caller's included; callers at the same time share the others.
+            None takes one a processor.
 
     Returns:
         The model.

@@ -243,6 +243,8 @@ class Using(Judging):
 
         Raises:
             UnsupportedModelError: if the network cannot be written in the format, or says something else there.
+            ConfigError: if the format cannot have `int8` or `resize`, or the images are too deep for the latter.
+            MissingExtraError: if a package of the format is not installed.
             RunError: if no images are at hand, or the folder is in use.
         """
         if fold is not None:

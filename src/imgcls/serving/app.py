@@ -24,7 +24,7 @@ from imgcls.serving.limits import Limits
 from imgcls.serving.looking import Looker
 from imgcls.serving.predicting import Desk
 from imgcls.serving.served import Served
-from imgcls.serving.uploads import BodyLimit, Refused, uploads
+from imgcls.serving.uploads import BodyLimit, Refused, order_of
 
 __all__ = ["create_app"]
 
@@ -101,8 +101,7 @@ def _add_prediction(app: FastAPI, desk: Desk, limits: Limits, counters: Counters
     async def predict(request: Request) -> Answer:
         began, status = time.perf_counter(), 500
         try:
-            async with uploads(request, limits) as order:
-                answer = await desk.answer(order)
+            answer = await desk.answer(await order_of(request, limits))
             status = 200
         except (ImgclsError, AnyHTTPException) as error:
             status = _status(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +36,8 @@ class _Waiting(Generic[Given, T]):
 class Batcher(Generic[Given, T]):
     """Threads that work, each time on all that waits, up to a limit.
 
-    While one batch is worked on, the next one gathers; nobody waits for a batch to fill.
+    While one batch is worked on, the next one gathers; nobody waits for a batch to fill. What waits is shared among the
+    threads that have nothing to do.
 
     Args:
         work: What is done with a batch; answers in its order. An error in place of an answer is that one's alone.
@@ -53,6 +55,7 @@ class Batcher(Generic[Given, T]):
         threads: int = 1,
     ) -> None:
         self._do, self._batch = work, batch
+        self._idle, self._counting = 0, threading.Lock()
         self._room = threading.BoundedSemaphore(waiting)
         self._queue: queue.SimpleQueue[_Waiting[Given, T] | None] = queue.SimpleQueue()
         self._threads = [
@@ -99,16 +102,24 @@ class Batcher(Generic[Given, T]):
             thread.join()
 
     def _work(self) -> None:
-        while (first := self._queue.get()) is not None:
+        while (first := self._first()) is not None:
             taken, end = self._gathered(first)
             _answer(taken, self._do)
             if end:
                 return
 
-    # What waits now, and whether the end came among it.
+    def _first(self) -> _Waiting[Given, T] | None:
+        with self._counting:
+            self._idle += 1
+        found = self._queue.get()
+        with self._counting:
+            self._idle -= 1
+        return found
+
+    # This thread's share of what waits now, and whether the end came among it.
     def _gathered(self, first: _Waiting[Given, T]) -> tuple[list[_Waiting[Given, T]], bool]:
-        taken = [first]
-        while len(taken) < self._batch:
+        taken, share = [first], math.ceil((1 + self._queue.qsize()) / (1 + self._idle))
+        while len(taken) < min(share, self._batch):
             try:
                 following = self._queue.get_nowait()
             except queue.Empty:

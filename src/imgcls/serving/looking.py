@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.core.errors import DecodeError
+from imgcls.core.errors import ImgclsError
 from imgcls.data import images
 from imgcls.inference.reading import Told
 from imgcls.serving.limits import Limits
@@ -75,5 +75,5 @@ class Looker:
                 text = f"image {file.name!r} must have at most {self.limits.megapixels:g} megapixels, got {size:.1f}"
                 return Refused(text, status=413, file=file.name)
             return images.read(file, self.served.image)
-        except DecodeError as error:
+        except ImgclsError as error:  # damaged, or of a form that needs a package which is not here
             return Refused(str(error), file=file.name)

@@ -16,7 +16,7 @@ from imgcls.data.images import InMemory
 from imgcls.evaluation.thresholds import parse_rule
 from imgcls.inference.reading import Told
 from imgcls.serving.answers import Answer, Result
-from imgcls.serving.batching import Batcher
+from imgcls.serving.batching import Batcher, BusyError
 from imgcls.serving.looking import Seen
 from imgcls.serving.served import Served
 from imgcls.serving.uploads import Order, Refused
@@ -55,7 +55,7 @@ class Desk:
         cuts = self._cuts(order)
         if order.maps and self.served.draw is None:
             raise Refused("'map' must be left out for an export, which gives no maps, got true; serve the run")
-        seen = await asyncio.gather(*(asyncio.wrap_future(self.batcher.submit(file)) for file in order.files))
+        seen = await asyncio.gather(*self._submitted(order.files))
         probs = np.concatenate([one.told.probs for one in seen])
         decided = decider.decide(probs, cuts)
         maps = await self._maps(seen, probs, decided) if order.maps else [None] * len(seen)
@@ -70,6 +70,18 @@ class Desk:
                 for file, by, one, drawn, more in parts
             ],
         )
+
+    # All or none.
+    def _submitted(self, files: Sequence[InMemory]) -> list[asyncio.Future[Seen]]:
+        found: list[asyncio.Future[Seen]] = []
+        try:
+            for file in files:
+                found.append(asyncio.wrap_future(self.batcher.submit(file)))  # noqa: PERF401 (those before are needed)
+        except BusyError:
+            for one in found:
+                one.cancel()
+            raise
+        return found
 
     def _cuts(self, order: Order) -> Floats | None:
         try:

@@ -42,8 +42,8 @@ class Served:
         tell: The model: from pixels (B, H, W, C) to what it says.
         caution: What it says beside a decision.
         draw: Draws a relevance map over an image; None where the model has none.
-        at_a_time: Batches at a time, each with a share of the processors: images come a few at a time, of which a
-            network makes little use on several processors.
+        at_a_time: Batches at a time, which share the processors: images come a few at a time, of which a network
+            makes little use on several processors.
     """
 
     name: str
@@ -99,7 +99,8 @@ def open_served(path: str | Path, *, explainer: str = "grad-cam", promises: Prom
 def _exported(folder: Path) -> Served:
     batches = _at_a_time()
     check_sums(folder)
-    model = open_exported(folder, Description.load(folder), threads=max(1, (os.cpu_count() or 1) // batches))
+    # The threads of a session help whichever batch is computed; each batch has its own beside them.
+    model = open_exported(folder, Description.load(folder), threads=max(1, (os.cpu_count() or 1) - batches + 1))
     return Served(
         name=str(model.about.origin.get("name", folder.resolve().name)),
         kind=model.about.format,

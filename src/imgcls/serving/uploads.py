@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import MutableMapping
 from typing import Any, final
 
 import attrs
@@ -16,7 +15,7 @@ from imgcls.core.errors import ImgclsError
 from imgcls.data.images import InMemory
 from imgcls.serving.limits import Limits
 
-__all__ = ["BodyLimit", "Order", "Refused", "uploads"]
+__all__ = ["BodyLimit", "Order", "Refused", "order_of"]
 
 #: So many times the limit is read and thrown away, so that the client hears why, and no more.
 _PATIENCE = 4
@@ -91,15 +90,14 @@ class BodyLimit:
         await self.app(scope, limited, send)
 
 
-@asynccontextmanager
-async def uploads(request: Request, limits: Limits) -> AsyncIterator[Order]:
+async def order_of(request: Request, limits: Limits) -> Order:
     """Read the form of a request.
 
     Args:
         request: The request.
         limits: How much is allowed.
 
-    Yields:
+    Returns:
         What it asks for.
 
     Raises:
@@ -114,7 +112,7 @@ async def uploads(request: Request, limits: Limits) -> AsyncIterator[Order]:
         said = error.detail.partition(".")[0]  # what follows is a limit of the reader
         raise Refused(f"the form must be whole and hold at most {most}, got: {said}", status=400) from None
     try:
-        yield await _order(form, limits)
+        return await _order(form, limits)
     finally:
         await form.close()
 
