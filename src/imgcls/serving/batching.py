@@ -15,6 +15,9 @@ from imgcls.core.errors import ImgclsError
 
 __all__ = ["Batcher", "BusyError"]
 
+#: Fewer are not shared among threads: a network takes hardly longer for them than for one.
+_LEAST = 4
+
 Given = TypeVar("Given")
 T = TypeVar("T")
 
@@ -36,8 +39,8 @@ class _Waiting(Generic[Given, T]):
 class Batcher(Generic[Given, T]):
     """Threads that work, each time on all that waits, up to a limit.
 
-    While one batch is worked on, the next one gathers; nobody waits for a batch to fill. What waits is shared among the
-    threads that have nothing to do.
+    While one batch is worked on, the next one gathers; nobody waits for a batch to fill. When much waits it is shared among
+    the threads that have nothing to do.
 
     Args:
         work: What is done with a batch; answers in its order. An error in place of an answer is that one's alone.
@@ -119,7 +122,7 @@ class Batcher(Generic[Given, T]):
     # This thread's share of what waits now, and whether the end came among it.
     def _gathered(self, first: _Waiting[Given, T]) -> tuple[list[_Waiting[Given, T]], bool]:
         taken, share = [first], math.ceil((1 + self._queue.qsize()) / (1 + self._idle))
-        while len(taken) < min(share, self._batch):
+        while len(taken) < min(max(share, _LEAST), self._batch):
             try:
                 following = self._queue.get_nowait()
             except queue.Empty:
