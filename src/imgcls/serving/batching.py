@@ -39,8 +39,8 @@ class _Waiting(Generic[Given, T]):
 class Batcher(Generic[Given, T]):
     """Threads that work, each time on all that waits, up to a limit.
 
-    While one batch is worked on, the next one gathers; nobody waits for a batch to fill. When much waits it is shared among
-    the threads that have nothing to do.
+    While one batch is worked on, the next one gathers; nobody waits for a batch to fill. When much waits it is shared
+    among the threads that have nothing to do.
 
     Args:
         work: What is done with a batch; answers in its order. An error in place of an answer is that one's alone.
