@@ -63,6 +63,18 @@ def test_a_command_that_is_spelled_wrong_would_be_found() -> None:
         known.commands["predict"].make_context("predict", ["runs/chest", "a.png", "--threshhold", "0.5"])
 
 
+def _benchmarks(page: str) -> list[str]:
+    return re.findall(r"^python (benchmarks/.*)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(command for page in PAGES for command in _benchmarks(page)))
+def test_benchmarks_and_their_options_exist(command: str) -> None:
+    script, *words = shlex.split(command)
+    code = (ROOT / script).read_text(encoding="utf-8")
+    for word in words:
+        assert not word.startswith("--") or f'"{word}"' in code, word
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `runs/chest` and two more runs, and images to predict."""

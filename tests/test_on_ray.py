@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -210,3 +211,22 @@ def test_a_ray_of_our_own_ends_with_its_program(number: signal.Signals, tmp_path
         assert time.monotonic() < deadline, processes_of(parent.pid)
         time.sleep(0.1)
     assert len(list(tmp_path.glob("*.asked"))) == (2 if number == signal.SIGINT else 0)
+
+
+# The lines of the page on clusters, on the processors of this machine and without the GPU that one of them asks for.
+_PAGE = (Path(__file__).parent.parent / "docs" / "cluster.md").read_text(encoding="utf-8")
+_LINES = "".join(re.findall(r"^```python\n(.*?)^```", _PAGE, re.DOTALL | re.MULTILINE)).splitlines()
+
+
+@pytest.mark.parametrize("line", [line for line in _LINES if "ray" in line])
+def test_the_lines_of_the_page_on_clusters_run(line: str, cluster: Any, tmp_path: Path) -> None:
+    few = {"trials": 2, "workers": 2, "out": tmp_path / "search"}
+    given = {
+        "data": blobs(size=32),
+        "trainer": trainer(tmp_path / "trainer"),
+        "space": {"stages.0.lr": [0.01, 0.02]},
+        "Trainer": lambda data, **options: Trainer(data, **{**SMALL, **options, "out": tmp_path / "run"}),
+        "Searcher": lambda found, **options: Searcher(found, **{**options, **few}),
+    }
+    exec(line.replace('"cpus": 8', '"cpus": 1').replace(', "gpus": 1', ""), given)
+    assert list(tmp_path.glob("run/metrics.csv")) or list(tmp_path.glob("search/trials.csv"))

@@ -261,14 +261,8 @@ class Using(Judging):
             caution=promises.fit(lambda: self._validated_by(fold), self.thresholds, self.model.decision),
             refit=self._refit(fold, records, promises) if int8 else None,
         )
-        name = "-".join(
-            [
-                format,
-                *([] if fold is None else [f"fold{fold}"]),
-                *(["int8"] if int8 else []),
-                *(["resize"] if resize else []),
-            ]
-        )
+        words = [format, "" if fold is None else f"fold{fold}", "int8" if int8 else "", "resize" if resize else ""]
+        name = "-".join(filter(None, words))
         folder = self.folder / "exports" / name if out is None else Path(out)
         export(folder, order)
         return folder
